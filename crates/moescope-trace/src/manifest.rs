@@ -1,0 +1,199 @@
+//! `manifest.json`: what a run ran, on what, and how.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The schema this build writes and the only one it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything a reader must know about a run before it opens a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the run directory's layout; see [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Unique id of the run.
+    pub run_id: String,
+    /// Start of the run, UTC, RFC 3339.
+    pub created_at: String,
+    /// Whether the run reached its end.
+    pub status: Status,
+    /// Version of moescope that wrote the run (or imported it).
+    pub moescope_version: String,
+    /// Commit moescope was built from, where known.
+    pub git_commit: Option<String>,
+    /// The command line that made the run, one argument per item.
+    pub command: Vec<String>,
+    /// The model that ran.
+    pub model: ModelInfo,
+    /// The shape of its MoE layers.
+    pub moe: MoeShape,
+    /// The device it ran on.
+    pub device: DeviceInfo,
+    /// The machine around the device.
+    pub host: HostInfo,
+    /// How the run was made.
+    pub settings: Settings,
+    /// Hash of the prompt set: ids, domains and token ids in order.
+    pub prompts_hash: String,
+    /// Number of sequences (prompts) the run was asked for.
+    pub sequences: u32,
+}
+
+/// Whether a run reached its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// All prompts were processed and all parts written.
+    Complete,
+    /// The run is under way or died: the parts present are whole, the rest is missing.
+    Partial,
+}
+
+/// Where a model's weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// Read from a checkpoint.
+    Trained,
+    /// Drawn at random: speed and memory mean something, routing and text do not.
+    Random,
+}
+
+/// The model of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Short name for tables and legends, such as `tiny-gemma4-moe`.
+    pub name: String,
+    /// The MODEL argument: a directory, a file, an id.
+    pub source: String,
+    /// Architecture as in `config.json`, such as `Gemma4ForCausalLM`.
+    pub architecture: String,
+    /// Hash of `config.json`.
+    pub config_hash: String,
+    /// Hash over all weights (names, types, shapes, bytes); empty where unknown (imports).
+    pub weights_hash: String,
+    /// Type the weights are held and multiplied in: `f32`, `f16`, `bf16`.
+    pub dtype: String,
+    /// Quantisation format, if any.
+    pub quantisation: Option<String>,
+    /// Parameters in all.
+    pub total_parameters: u64,
+    /// Parameters one token uses.
+    pub active_parameters: u64,
+    /// Bytes of the weights on the device.
+    pub bytes: u64,
+    /// Trained or random.
+    pub weights: Weights,
+}
+
+/// The MoE layers of a model, in order. Empty for a dense model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MoeShape {
+    /// One entry per MoE layer.
+    pub layers: Vec<MoeLayer>,
+}
+
+/// One MoE layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoeLayer {
+    /// Index among all decoder layers of the model, as in the `layer` column.
+    pub layer: u16,
+    /// Routed experts, E.
+    pub experts: u16,
+    /// Experts per token, k.
+    pub top_k: u16,
+    /// Experts every token uses beside the routed ones.
+    pub shared_experts: u16,
+}
+
+/// What kind of device a run used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceType {
+    /// The host's processor.
+    Cpu,
+    /// A GPU that shares the host's memory.
+    Integrated,
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU interface emulated on the processor (llvmpipe and the like).
+    Software,
+    /// Not known.
+    Unknown,
+}
+
+/// The device of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Burn backend: `flex` or `wgpu`.
+    pub backend: String,
+    /// Adapter or processor name.
+    pub adapter: String,
+    /// Driver name, where there is one.
+    pub driver: Option<String>,
+    /// Driver version.
+    pub driver_version: Option<String>,
+    /// PCI vendor id.
+    pub vendor_id: Option<u32>,
+    /// PCI device id.
+    pub device_id: Option<u32>,
+    /// Kind of device.
+    pub device_type: DeviceType,
+    /// Limits by name (`max_buffer_size`, `max_storage_buffer_binding_size`), bytes.
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
+}
+
+/// The machine of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// Processor name.
+    pub cpu: String,
+    /// Logical cores available.
+    pub cores: u32,
+    /// Installed memory, bytes.
+    pub ram_bytes: u64,
+    /// Operating system and version.
+    pub os: String,
+}
+
+/// How times were taken. End-to-end and per-component times never come from the same pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimingMode {
+    /// One synchronised time per forward pass (`steps/`).
+    EndToEnd,
+    /// A synchronisation after every component (`layers/`); its step times are longer than real ones.
+    Profiled,
+    /// No times (imports).
+    None,
+}
+
+/// How tokens were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingInfo {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Keep the k most probable tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of tokens with at least this probability; 1 keeps all.
+    pub top_p: f32,
+}
+
+/// How the run was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Sequences per forward pass.
+    pub batch: u32,
+    /// Seed of the sampler.
+    pub seed: u64,
+    /// Token choice.
+    pub sampling: SamplingInfo,
+    /// Tokens generated per prompt; 0 is prefill only.
+    pub max_tokens: u32,
+    /// Implementation of the experts layer (`--moe-impl`).
+    pub moe_impl: String,
+    /// How times were taken.
+    pub timing_mode: TimingMode,
+}
