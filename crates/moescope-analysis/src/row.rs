@@ -17,9 +17,11 @@ pub struct MetricRow {
     pub phase: Option<&'static str>,
     /// The value, in `unit`.
     pub value: f64,
-    /// 95 % bootstrap interval over sequences, where the metric is a rate.
+    /// 95 % bootstrap interval over sequences; `None` where there are fewer than 5 of them, and for
+    /// metrics that resampling says nothing about (numbers of tokens, dead experts, peaks).
     pub interval: Option<(f64, f64)>,
-    /// The value under uniform, independent routing.
+    /// The value under uniform, independent routing; for statistics that sampling noise moves, its
+    /// expectation for as many tokens.
     pub chance: Option<f64>,
     /// Unit: `ratio`, `nats`, `experts`, `tokens/s`, `ns`, `bytes`, ...
     pub unit: &'static str,
@@ -35,7 +37,8 @@ pub enum Index {
     Rank(u16),
     /// Percentile of a distribution, in percent.
     Percentile(u8),
-    /// Two experts (i, j).
+    /// Two experts (i, j); for `domain_divergence` two domains, as indices into the analysis'
+    /// `domains`.
     Pair(u16, u16),
     /// Distance in tokens.
     Lag(u32),

@@ -1,0 +1,46 @@
+//! The registry: one file per metric (or per group that shares its counts), one line each.
+
+mod balance;
+mod confidence;
+mod coverage;
+mod dead_experts;
+mod divergence;
+mod latency;
+mod logprob;
+mod memory;
+mod specialisation;
+mod throughput;
+mod tokens;
+mod utilisation;
+
+pub(crate) use balance::LayerBalance;
+pub use balance::balance_of;
+pub use divergence::jensen_shannon;
+pub(crate) use utilisation::{resampled_shares, shares};
+
+use crate::metric::Metric;
+
+/// Every metric, in the order of their rows in an analysis.
+pub const METRICS: &[Metric] = &[
+    tokens::TOKENS,
+    utilisation::UTILISATION,
+    balance::IMBALANCE,
+    balance::MAX_VIO,
+    balance::COEFFICIENT_OF_VARIATION,
+    balance::GINI,
+    balance::NORMALISED_ENTROPY,
+    balance::EFFECTIVE_EXPERTS,
+    dead_experts::DEAD_EXPERTS,
+    coverage::COVERAGE,
+    specialisation::DOMAIN_SPECIALISATION,
+    divergence::DOMAIN_DIVERGENCE,
+    confidence::ROUTER_ENTROPY,
+    confidence::ROUTER_MARGIN,
+    confidence::WEIGHT_BY_RANK,
+    logprob::MEAN_LOGPROB,
+    throughput::THROUGHPUT,
+    latency::STEP_LATENCY,
+    memory::PEAK_BYTES_IN_USE,
+    memory::PEAK_BYTES_RESERVED,
+    memory::PEAK_RSS_BYTES,
+];

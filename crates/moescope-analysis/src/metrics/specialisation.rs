@@ -1,0 +1,77 @@
+//! Which experts serve which domains.
+
+use crate::counts::{LayerCounts, column_sums};
+use crate::data::LayerData;
+use crate::metric::{Metric, Need};
+use crate::parallel;
+use crate::row::{Index, MetricRow};
+use crate::study::{Scope, Study};
+
+/// Rows: layer x domain x expert. Interval: bootstrap over the sequences of the domain.
+pub(crate) const DOMAIN_SPECIALISATION: Metric = Metric {
+    name: "domain_specialisation",
+    title: "Domain specialisation",
+    unit: "ratio",
+    formula: "tokens of the domain that selected e / tokens of the domain; the sum over experts is k",
+    chance: "k/E",
+    source: "Muennighoff et al. 2024, OLMoE, section 5 (arXiv 2409.02060)",
+    needs: &[Need::Ids],
+    compute,
+};
+
+fn compute(study: &Study<'_>) -> Vec<MetricRow> {
+    parallel::map(&study.counted(), |(layer, counts)| {
+        study
+            .domains()
+            .flat_map(|(domain, scope)| of_domain(study, layer, counts, domain, scope))
+            .collect::<Vec<_>>()
+    })
+    .concat()
+}
+
+fn of_domain(
+    study: &Study<'_>,
+    layer: &LayerData,
+    counts: &LayerCounts,
+    domain: u16,
+    scope: &Scope,
+) -> Vec<MetricRow> {
+    let experts = layer.experts;
+    // [U, E + 1]: selections per expert, then tokens.
+    let mut rows = Vec::with_capacity(scope.units.len() * (experts + 1));
+    let tokens = counts.tokens(&scope.units, None);
+    let selections = counts.rows(&scope.units, None);
+    for (unit, tokens) in selections.chunks_exact(experts.max(1)).zip(tokens) {
+        rows.extend_from_slice(unit);
+        rows.push(tokens);
+    }
+    let sums = column_sums(&rows, experts + 1);
+    if sums[experts] <= 0.0 {
+        return Vec::new();
+    }
+    let mut resampled = vec![Vec::with_capacity(scope.resamples.len()); experts];
+    let mut drawn = vec![0.0; experts + 1];
+    for r in 0..scope.resamples.len() {
+        scope.resamples.sums(r, &rows, &mut drawn);
+        for (values, count) in resampled.iter_mut().zip(&drawn) {
+            values.push(count / drawn[experts]);
+        }
+    }
+    let row = study.row(DOMAIN_SPECIALISATION.name, DOMAIN_SPECIALISATION.unit, scope);
+    (0..)
+        .zip(&sums[..experts])
+        .zip(&mut resampled)
+        .map(|((expert, count), values)| {
+            let value = count / sums[experts];
+            MetricRow {
+                layer: Some(layer.layer),
+                index: Some(Index::Expert(expert)),
+                domain: Some(study.data.domains[usize::from(domain)].clone()),
+                value,
+                interval: scope.resamples.interval(value, values, (0.0, 1.0)),
+                chance: Some(layer.top_k as f64 / experts as f64),
+                ..row.clone()
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,187 @@
+//! A run under analysis: the data and what several metrics share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use moescope_trace::Phase;
+
+use crate::bootstrap::Resamples;
+use crate::chance::{Balance, uniform_balance};
+use crate::counts::{LayerCounts, phase_index};
+use crate::data::{LayerData, RunData};
+use crate::groups::Groups;
+use crate::metrics::LayerBalance;
+use crate::options::Options;
+use crate::parallel;
+use crate::row::MetricRow;
+
+/// What metrics compute from: a run, options, and intermediate results that are computed on
+/// first use and shared.
+pub struct Study<'a> {
+    /// The run.
+    pub data: &'a RunData,
+    /// Settings.
+    pub options: &'a Options,
+    /// Units of the bootstrap.
+    pub groups: Groups,
+    scopes: Vec<Scope>,
+    crossed: Vec<Scope>,
+    counts: OnceLock<Vec<LayerCounts>>,
+    balance: OnceLock<Vec<LayerBalance>>,
+    /// By (E, k, T).
+    uniform: Mutex<HashMap<(usize, usize, u64), Option<Balance>>>,
+}
+
+/// A part of a run that gets a row of its own.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Index of the domain; `None` is all.
+    pub domain: Option<u16>,
+    /// Phase; `None` is both.
+    pub phase: Option<Phase>,
+    /// The groups in it, `[U]`.
+    pub units: Vec<u32>,
+    /// Resamples of those groups.
+    pub resamples: Arc<Resamples>,
+}
+
+impl Scope {
+    /// The groups of this scope that have tokens of a phase.
+    fn part(&self, phase: Phase, seen: &[[bool; 2]]) -> Self {
+        let has = |group: &u32| seen[*group as usize][phase_index(phase)];
+        let units: Vec<u32> = self.units.iter().copied().filter(has).collect();
+        let resamples = if units.len() == self.units.len() {
+            Arc::clone(&self.resamples)
+        } else {
+            self.resamples.with_units(units.len()).into()
+        };
+        Self { domain: self.domain, phase: Some(phase), units, resamples }
+    }
+}
+
+impl<'a> Study<'a> {
+    /// Prepares the analysis of a run.
+    pub fn new(data: &'a RunData, options: &'a Options) -> Self {
+        let groups = Groups::new(data);
+        // Which groups have tokens of which phase.
+        let mut seen = vec![[false; 2]; groups.len()];
+        for (index, sequence) in data.sequences.iter().enumerate() {
+            let group = groups.of_sequence(index);
+            for &phase in &data.tokens.phase[sequence.start..sequence.end] {
+                seen[group][phase_index(phase)] = true;
+            }
+        }
+        let both = (0..2).all(|phase| seen.iter().any(|seen| seen[phase]));
+        let phases: &[Phase] = if both { &[Phase::Prefill, Phase::Decode] } else { &[] };
+
+        let mut members: Vec<(Option<u16>, Vec<u32>)> =
+            vec![(None, (0..groups.len() as u32).collect())];
+        if data.domains.len() > 1 {
+            let mut by_domain = vec![Vec::new(); data.domains.len()];
+            for group in 0..groups.len() {
+                by_domain[usize::from(groups.domain(group))].push(group as u32);
+            }
+            members.extend((0..).map(Some).zip(by_domain));
+        }
+        let (mut scopes, mut crossed) = (Vec::new(), Vec::new());
+        for (domain, units) in members {
+            // Domains draw for themselves, or sequence n of all domains would rise and fall as one.
+            let seed = options.seed.wrapping_add(domain.map_or(0, |domain| u64::from(domain) + 1));
+            let resamples = Arc::new(Resamples::new(units.len(), options.resamples, seed));
+            let whole = Scope { domain, phase: None, units, resamples };
+            let parts: Vec<Scope> = phases.iter().map(|&phase| whole.part(phase, &seen)).collect();
+            scopes.push(whole.clone());
+            crossed.push(whole);
+            if domain.is_none() {
+                scopes.extend(parts.iter().cloned());
+            }
+            crossed.extend(parts);
+        }
+        Self {
+            data,
+            options,
+            groups,
+            scopes,
+            crossed,
+            counts: OnceLock::new(),
+            balance: OnceLock::new(),
+            uniform: Mutex::default(),
+        }
+    }
+
+    /// The whole run.
+    pub fn overall(&self) -> &Scope {
+        &self.scopes[0]
+    }
+
+    /// The whole run; each phase, if the run has both; each domain, if it has more than one.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// As [`Study::scopes`], and each domain in each phase.
+    pub fn scopes_crossed(&self) -> &[Scope] {
+        &self.crossed
+    }
+
+    /// The scopes without a domain.
+    pub fn phases(&self) -> impl Iterator<Item = &Scope> + Clone {
+        self.scopes.iter().filter(|scope| scope.domain.is_none())
+    }
+
+    /// The scopes of one domain each, with its index. A run with a single domain has one: the
+    /// whole run.
+    pub fn domains(&self) -> impl Iterator<Item = (u16, &Scope)> + Clone {
+        let single = self.data.domains.len() == 1;
+        self.scopes.iter().filter_map(move |scope| match scope.domain {
+            None if single && scope.phase.is_none() => Some((0, scope)),
+            domain => Some((domain?, scope)),
+        })
+    }
+
+    /// Counts of each layer, in the order of [`RunData::layers`].
+    pub fn counts(&self) -> &[LayerCounts] {
+        self.counts.get_or_init(|| {
+            parallel::map(&self.data.layers, |layer| {
+                LayerCounts::new(self.data, layer, &self.groups)
+            })
+        })
+    }
+
+    /// Each layer with its counts.
+    pub(crate) fn counted(&self) -> Vec<(&'a LayerData, &LayerCounts)> {
+        self.data.layers.iter().zip(self.counts()).collect()
+    }
+
+    /// Balance statistics of each layer.
+    pub(crate) fn balance(&self) -> &[LayerBalance] {
+        self.balance.get_or_init(|| LayerBalance::all(self))
+    }
+
+    /// Expected balance statistics of T tokens under uniform routing; see [`uniform_balance`].
+    pub fn uniform(&self, experts: usize, top_k: usize, tokens: f64) -> Option<Balance> {
+        let key = (experts, top_k, tokens as u64);
+        // A poisoned lock only means that another metric panicked; the entries are whole.
+        if let Some(known) = self.uniform.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *known;
+        }
+        let computed = uniform_balance(experts, top_k, tokens as u64);
+        self.uniform.lock().unwrap_or_else(PoisonError::into_inner).insert(key, computed);
+        computed
+    }
+
+    /// A row about a scope, without a value yet.
+    pub fn row(&self, metric: &'static str, unit: &'static str, scope: &Scope) -> MetricRow {
+        MetricRow {
+            metric,
+            layer: None,
+            index: None,
+            domain: scope.domain.map(|domain| self.data.domains[usize::from(domain)].clone()),
+            phase: scope.phase.map(Phase::as_str),
+            value: f64::NAN,
+            interval: None,
+            chance: None,
+            unit,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! One binary for all tests of this crate: it links large libraries.
+
+#[path = "main/chance.rs"]
+mod chance;
+#[path = "main/compare.rs"]
+mod compare;
+#[path = "main/edges.rs"]
+mod edges;
+#[path = "main/findings.rs"]
+mod findings;
+#[path = "main/hand.rs"]
+mod hand;
+#[path = "main/known.rs"]
+mod known;
+#[path = "main/properties.rs"]
+mod properties;
+#[path = "main/run_dir.rs"]
+mod run_dir;
+#[path = "main/speed.rs"]
+mod speed;
+#[path = "main/support.rs"]
+mod support;
+#[path = "main/tables.rs"]
+mod tables;

@@ -1,0 +1,216 @@
+//! Runs at the edge of what is a run.
+
+use moescope_analysis::{
+    AnalysisError, Index, LayerData, METRICS, NO_EXPERT, RunData, analyze_data, findings,
+};
+use moescope_trace::Phase;
+use moescope_trace::manifest::{DeviceType, TimingMode, Weights};
+
+use crate::support::{FAST, SMALL, Shape, run, uniform};
+
+#[test]
+fn all_experts_per_token() {
+    let shape = Shape { experts: 4, top_k: 4, ..SMALL };
+    let data = run(shape, 1, |_, _, _, _, chosen| chosen.extend(0..4));
+    let analysis = analyze_data(&data, &FAST);
+    for (metric, value) in [("imbalance", 1.0), ("gini", 0.0), ("normalised_entropy", 1.0)] {
+        for (_, row) in analysis.by_layer(metric) {
+            assert!((row.value - value).abs() < 1e-12, "{row:?}");
+            assert!((row.chance.unwrap() - value).abs() < 1e-12, "{row:?}");
+        }
+    }
+    assert!(analysis.rows_of("domain_specialisation").all(|row| row.value == 1.0));
+    assert!(analysis.rows_of("domain_divergence").all(|row| row.value == 0.0));
+    assert!(findings(&[analysis], &[]).is_empty());
+}
+
+#[test]
+fn one_expert() {
+    let shape = Shape { experts: 1, top_k: 1, ..SMALL };
+    let data = run(shape, 1, |_, _, _, _, chosen| chosen.push(0));
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.value("normalised_entropy", Some(0)), Some(1.0));
+    assert_eq!(analysis.value("effective_experts", Some(0)), Some(1.0));
+    assert_eq!(analysis.value("dead_experts", Some(0)), Some(0.0));
+    assert!(analysis.rows.iter().all(|row| row.value.is_finite()));
+    assert!(findings(&[analysis], &[]).is_empty());
+}
+
+#[test]
+fn one_token() {
+    let layer = LayerData::from_ids(0, 8, 2, vec![5, 1]);
+    let data = RunData::from_ids("one", &[("a", 1)], vec![layer]).unwrap();
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.value("imbalance", Some(0)), Some(4.0));
+    // One token cannot do otherwise: the chance level says so.
+    let row = analysis.row("imbalance", Some(0), None, None, None).unwrap();
+    assert!((row.chance.unwrap() - 4.0).abs() < 1e-9);
+    assert_eq!(row.interval, None);
+    let dead = analysis.row("dead_experts", Some(0), None, None, None).unwrap();
+    assert_eq!((dead.value, dead.chance), (6.0, Some(6.0)));
+    // A single domain still says which experts it uses.
+    let (domains, shares) = analysis.domain_matrix("domain_specialisation", 0).unwrap();
+    assert_eq!(domains, ["a"]);
+    assert_eq!(shares[0][5], 1.0);
+    // With one sequence there is no second half.
+    assert_eq!(analysis.rows_of("coverage").count(), 0);
+    let found = findings(&[analysis], &[]);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].caveat);
+    assert_eq!(found[0].headline, "one has 1 sequence only");
+}
+
+#[test]
+fn empty_run() {
+    for layers in [vec![], vec![LayerData::from_ids(0, 8, 2, vec![])]] {
+        let data = RunData::from_ids("empty", &[], layers).unwrap();
+        let analysis = analyze_data(&data, &FAST);
+        assert_eq!((analysis.tokens, analysis.sequences, analysis.rows.len()), (0, 0, 0));
+        assert_eq!(analysis.absent.len(), METRICS.len());
+        assert!(findings(&[analysis], &[]).is_empty());
+    }
+}
+
+#[test]
+fn dense_model() {
+    let mut data = RunData::from_ids("dense", &[("a", 3), ("b", 2)], vec![]).unwrap();
+    data.tokens.logprob = Some(vec![-1.0; 5]);
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.value("mean_logprob", None), Some(-1.0));
+    assert!(analysis.absent.iter().any(|absent| {
+        absent.metric == "utilisation" && absent.reason == "not recorded: expert ids"
+    }));
+}
+
+#[test]
+fn ids_only() {
+    let analysis = analyze_data(&uniform(SMALL, 1), &FAST);
+    let absent: Vec<_> =
+        analysis.absent.iter().map(|absent| (absent.metric, absent.reason.as_str())).collect();
+    assert_eq!(
+        absent,
+        [
+            ("router_entropy", "not recorded: router entropy"),
+            ("router_margin", "not recorded: router margin"),
+            ("weight_by_rank", "not recorded: expert weights"),
+            ("mean_logprob", "not recorded: log-probabilities"),
+            ("throughput", "not recorded: end-to-end times"),
+            ("step_latency", "not recorded: end-to-end times"),
+            ("peak_bytes_in_use", "not recorded: device memory in use"),
+            ("peak_bytes_reserved", "not recorded: device memory reserved"),
+            ("peak_rss_bytes", "not recorded: process memory"),
+        ]
+    );
+    assert_eq!(analysis.rows_of("utilisation").count(), 2 * 16);
+    assert_eq!(analysis.rows_of("domain_specialisation").count(), 2 * 3 * 16);
+    assert_eq!(analysis.rows_of("domain_divergence").count(), 2 * 3);
+}
+
+#[test]
+fn tokens_without_routing_at_a_layer() {
+    let layer = LayerData::from_ids(0, 4, 2, vec![0, 1, NO_EXPERT, NO_EXPERT, 2, NO_EXPERT]);
+    let data = RunData::from_ids("gaps", &[("a", 3)], vec![layer]).unwrap();
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.value("tokens", Some(0)), Some(2.0));
+    // c = [1, 1, 1, 0]
+    let shares = analysis.matrix("utilisation").unwrap().values;
+    assert!((shares[0][2] - 4.0 / 3.0).abs() < 1e-12);
+}
+
+#[test]
+fn partial_and_other_labels() {
+    let mut data = uniform(SMALL, 1);
+    data.partial = true;
+    data.manifest.sequences = 90;
+    data.manifest.model.weights = Weights::Random;
+    data.manifest.device.device_type = DeviceType::Software;
+    data.manifest.device.adapter = "llvmpipe".to_owned();
+    data.manifest.settings.timing_mode = TimingMode::Profiled;
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(
+        analysis.labelled_name(),
+        "synthetic [partial run, random weights, software adapter, profiled]"
+    );
+    let found = findings(&[analysis], &[]);
+    let headlines: Vec<&str> = found.iter().map(|finding| finding.headline.as_str()).collect();
+    assert_eq!(
+        headlines,
+        [
+            "synthetic is a partial run: 45 of 90 sequences are there",
+            "synthetic has random weights",
+            "synthetic ran on a software adapter (llvmpipe)",
+            "synthetic was profiled, so it has no end-to-end times",
+        ]
+    );
+}
+
+#[test]
+fn random_weights_yield_no_routing_finding() {
+    let mut data = run(SMALL, 1, |_, _, _, _, chosen| chosen.extend([0, 1]));
+    let skewed = findings(&[analyze_data(&data, &FAST)], &[]);
+    assert!(skewed.iter().any(|finding| finding.figure == Some("utilisation")));
+    data.manifest.model.weights = Weights::Random;
+    assert!(findings(&[analyze_data(&data, &FAST)], &[]).iter().all(|finding| finding.caveat));
+}
+
+#[test]
+fn more_sequences_than_groups() {
+    let shape = Shape { sequences_per_domain: 300, tokens: 5, layers: 1, ..SMALL };
+    let data = uniform(shape, 6);
+    let groups = moescope_analysis::Groups::new(&data);
+    assert!((200..=300).contains(&groups.len()), "{}", groups.len());
+    for (index, sequence) in data.sequences.iter().enumerate() {
+        assert_eq!(groups.domain(groups.of_sequence(index)), sequence.domain);
+    }
+    let second = (0..groups.len()).filter(|&group| groups.is_second_half(group)).count();
+    assert!(second.abs_diff(groups.len() - second) < 4);
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.sequences, 900);
+    assert!(analysis.rows_of("utilisation").all(|row| row.interval.is_some()));
+}
+
+#[test]
+fn decode_in_few_sequences_has_no_interval() {
+    let mut data = uniform(SMALL, 1);
+    // The last token of the first two sequences was generated.
+    for sequence in [0, 1] {
+        let end = data.sequences[sequence].end;
+        data.tokens.phase[end - 1] = Phase::Decode;
+    }
+    let analysis = analyze_data(&data, &FAST);
+    let of = |phase| analysis.row("gini", Some(0), None, None, Some(phase)).unwrap();
+    assert!(of("prefill").interval.is_some());
+    assert_eq!(of("decode").interval, None);
+    let row =
+        analysis.row("utilisation", Some(0), Some(Index::Expert(0)), None, Some("decode")).unwrap();
+    assert_eq!(row.interval, None);
+}
+
+#[test]
+fn arrays_that_do_not_fit() {
+    let short = LayerData::from_ids(7, 4, 2, vec![0, 1]);
+    let error = RunData::from_ids("x", &[("a", 2)], vec![short]).unwrap_err();
+    assert_eq!(error.to_string(), "routing.experts (layer 7): expected 4 values, found 2");
+
+    let beyond = LayerData::from_ids(7, 4, 2, vec![0, 1, 2, 4]);
+    let error = RunData::from_ids("x", &[("a", 2)], vec![beyond]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "routing.experts, sequence 0, position 1: layer 7 has experts 0 to 3, found 4"
+    );
+    assert!(matches!(error, AnalysisError::Value { .. }));
+
+    let mut data = uniform(SMALL, 1);
+    data.tokens.logprob = Some(vec![0.0]);
+    assert!(matches!(data.check(), Err(AnalysisError::Length { expected: 1800, found: 1, .. })));
+}
+
+#[test]
+fn the_same_options_give_the_same_numbers() {
+    let data = uniform(SMALL, 1);
+    let rows = |options| analyze_data(&data, &options).rows;
+    assert_eq!(rows(FAST), rows(FAST));
+    assert_ne!(rows(FAST), rows(moescope_analysis::Options { seed: 8, ..FAST }));
+    let without = rows(moescope_analysis::Options { resamples: 0, seed: 1 });
+    assert!(without.iter().all(|row| row.interval.is_none()));
+}
