@@ -1,1 +1,32 @@
-#![doc = "x"]
+//! Mixture-of-Experts language models in Burn, with an observer on every routing decision.
+//!
+//! - [`checkpoint`]: config and weights on disk, read strictly
+//! - [`families`]: the models, one file or folder each, in one registry
+//! - [`ops`]: the blocks families are written in, for CPU and GPU
+//! - [`cache`]: keys and values of the tokens seen
+//! - [`observer`]: what a forward pass shows while it runs
+//! - [`model`]: the trait all of them share, and how to load one
+//! - [`spec`]: what a config says about a model, without its weights
+//! - [`device`]: choosing and describing devices
+
+pub mod cache;
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod dtype;
+pub mod error;
+pub mod families;
+pub mod model;
+pub mod observer;
+pub mod ops;
+pub mod spec;
+
+pub use cache::KvCache;
+pub use checkpoint::{Checkpoint, WeightsSummary};
+pub use device::{Adapter, AdapterType, DeviceChoice};
+pub use dtype::DType;
+pub use error::{ModelError, Result};
+pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load};
+pub use observer::{Component, Observer, Routing, Unobserved};
+pub use ops::experts::MoeImpl;
+pub use spec::{ModelSpec, MoeLayerSpec, Part};

@@ -1,1 +1,28 @@
-#![doc = "x"]
+//! From prompts to a recorded run.
+//!
+//! - [`prompts`]: JSON lines, text files, directories, stdin
+//! - [`text`]: the tokenizer
+//! - [`sampling`]: choosing the next token
+//! - [`generate`]: prefill and decode, timed
+//! - [`recorder`]: what an observer keeps of it, as rows
+//! - [`profiler`]: times per component, in a pass of their own
+//! - [`memory`]: device pools and resident memory
+//! - [`conditions`]: the manifest of a run
+//! - [`run`]: all of it together
+
+pub mod conditions;
+pub mod error;
+pub mod generate;
+pub mod memory;
+pub mod profiler;
+pub mod prompts;
+pub mod recorder;
+pub mod run;
+pub mod sampling;
+pub mod text;
+
+pub use error::{RecordError, Result};
+pub use prompts::{Prompt, PromptInput};
+pub use run::{Progress, RunOptions, Summary, run};
+pub use sampling::Sampling;
+pub use text::Text;

@@ -1,0 +1,209 @@
+//! The KV cache: keys and values of the tokens seen, per layer.
+//!
+//! A full-attention layer keeps every token up to the capacity. A sliding layer keeps its window
+//! as a ring: the token at position p lives in slot p mod window. Shapes: B sequences, N key/value
+//! heads, S new tokens, C slots, D head size.
+
+use burn::tensor::{Device, Tensor, s};
+
+use crate::{
+    error::{ModelError, Result},
+    ops::attention::{CausalMask, KeySpan},
+    spec::{KvSpec, ModelSpec},
+};
+
+/// Keys and values of one batch of equally long sequences.
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    len: usize,
+    batch: usize,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` sequences of at most `capacity` tokens.
+    ///
+    /// # Errors
+    ///
+    /// `capacity` is beyond the model's context.
+    pub fn new(spec: &ModelSpec, batch: usize, capacity: usize, device: &Device) -> Result<Self> {
+        if capacity > spec.context {
+            return Err(ModelError::ContextLength { tokens: capacity, context: spec.context });
+        }
+        let layer = |kv: &KvSpec| LayerCache::new(kv, batch, capacity, device);
+        Ok(KvCache { layers: spec.kv.iter().map(layer).collect(), len: 0, batch, capacity })
+    }
+
+    /// Tokens seen per sequence.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token has been seen.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Tokens a sequence may have.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all tokens and keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Room for `tokens` more, or the error that says how many fit.
+    pub(crate) fn check_room(&self, tokens: usize) -> Result<()> {
+        match self.len + tokens <= self.capacity {
+            true => Ok(()),
+            false => Err(ModelError::ContextLength {
+                tokens: self.len + tokens,
+                context: self.capacity,
+            }),
+        }
+    }
+
+    /// Adds the keys and values `[B, N, S, D]` of the current tokens to a layer; returns all keys and
+    /// values the current tokens may attend to and which of them each token sees.
+    pub(crate) fn extend(
+        &mut self,
+        layer: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>, KeySpan) {
+        self.layers[layer].extend(keys, values, self.len)
+    }
+
+    /// Counts the current tokens as seen, once all layers are done.
+    pub(crate) fn advance(&mut self, tokens: usize) {
+        self.len += tokens;
+    }
+}
+
+struct LayerCache {
+    /// Keys and values `[B, N, C, D]`; absent in a layer that reuses another's.
+    store: Option<(Tensor<4>, Tensor<4>)>,
+    window: Option<usize>,
+    slots: usize,
+}
+
+impl LayerCache {
+    fn new(kv: &KvSpec, batch: usize, capacity: usize, device: &Device) -> Self {
+        let slots = kv.window.map_or(capacity, |window| window.min(capacity)).max(1);
+        let empty = || Tensor::zeros([batch, kv.heads, slots, kv.head_dim], device);
+        LayerCache { store: (kv.heads > 0).then(|| (empty(), empty())), window: kv.window, slots }
+    }
+
+    fn extend(
+        &mut self,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        seen: usize,
+    ) -> (Tensor<4>, Tensor<4>, KeySpan) {
+        // Callers extend only layers that have heads of their own.
+        let Some((old_keys, old_values)) = self.store.take() else {
+            unreachable!("layer without a cache")
+        };
+        let new = keys.dims()[2];
+        let mask = |offset| Some(CausalMask { offset, window: self.window });
+        // More than one new token needs the keys in the order of their positions: the old ones that
+        // are still in reach, then the new ones. One new token sees everything the ring holds.
+        let (attend, span) = if new > 1 {
+            let kept = seen.min(self.slots);
+            let join = |old: &Tensor<4>, new: &Tensor<4>| match kept {
+                0 => new.clone(),
+                _ => Tensor::cat(vec![in_order(old, seen, self.slots), new.clone()], 2),
+            };
+            let attend = (join(&old_keys, &keys), join(&old_values, &values));
+            (Some(attend), KeySpan { len: kept + new, mask: mask(kept) })
+        } else {
+            (None, KeySpan { len: (seen + 1).min(self.slots), mask: None })
+        };
+        let keys = write(old_keys, keys, seen, self.slots);
+        let values = write(old_values, values, seen, self.slots);
+        self.store = Some((keys.clone(), values.clone()));
+        let (keys, values) = attend.unwrap_or((keys, values));
+        (keys, values, span)
+    }
+}
+
+/// The tokens a ring holds after `seen` tokens, oldest first: `[B, N, min(seen, C), D]`.
+fn in_order(ring: &Tensor<4>, seen: usize, slots: usize) -> Tensor<4> {
+    let part = |from: usize, to: usize| ring.clone().slice(s![.., .., from..to, ..]);
+    match seen % slots {
+        _ if seen < slots => part(0, seen),
+        0 => ring.clone(),
+        oldest => Tensor::cat(vec![part(oldest, slots), part(0, oldest)], 2),
+    }
+}
+
+/// Writes new tokens, the first at position `seen`, into their slots; of more than fit, the last.
+fn write(ring: Tensor<4>, new: Tensor<4>, seen: usize, slots: usize) -> Tensor<4> {
+    let count = new.dims()[2];
+    let skip = count.saturating_sub(slots);
+    let first = (seen + skip) % slots;
+    let kept = count - skip;
+    let until_end = kept.min(slots - first);
+    let part = |from: usize, to: usize| new.clone().slice(s![.., .., from..to, ..]);
+    if skip == 0 && until_end == kept {
+        return ring.slice_assign(s![.., .., first..first + kept, ..], new);
+    }
+    let ring =
+        ring.slice_assign(s![.., .., first..first + until_end, ..], part(skip, skip + until_end));
+    match kept - until_end {
+        0 => ring,
+        rest => ring.slice_assign(s![.., .., 0..rest, ..], part(skip + until_end, count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions(tensor: Tensor<4>) -> Vec<f32> {
+        tensor.into_data().into_vec::<f32>().unwrap()
+    }
+
+    fn tokens(from: usize, to: usize) -> Tensor<4> {
+        let values: Vec<f32> = (from..to).map(|p| p as f32).collect();
+        Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([1, 1, to - from, 1])
+    }
+
+    /// Every way to feed 11 tokens in chunks leaves the last 4 in the ring and shows each chunk
+    /// the tokens in reach, in order.
+    #[test]
+    fn ring_keeps_the_window_in_any_chunking() {
+        let kv = KvSpec { heads: 1, head_dim: 1, window: Some(4) };
+        for mask in 0u32..1 << 10 {
+            let mut layer = LayerCache::new(&kv, 1, 100, &Device::flex());
+            let mut seen = 0;
+            for end in 1..=11 {
+                if end < 11 && mask >> (end - 1) & 1 == 0 {
+                    continue;
+                }
+                let (keys, _, span) = layer.extend(tokens(seen, end), tokens(seen, end), seen);
+                let mut got = positions(keys.slice(s![.., .., 0..span.len, ..]));
+                if end - seen == 1 {
+                    got.sort_by(f32::total_cmp);
+                    assert_eq!(span.mask, None);
+                    let want: Vec<f32> = (end.saturating_sub(4)..end).map(|p| p as f32).collect();
+                    assert_eq!(got, want);
+                } else {
+                    let first = seen - seen.min(4);
+                    let want: Vec<f32> = (first..end).map(|p| p as f32).collect();
+                    assert_eq!(got, want);
+                    let offset = seen - first;
+                    assert_eq!(span.mask, Some(CausalMask { offset, window: Some(4) }));
+                }
+                seen = end;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A checkpoint on disk: `config.json` and safetensors, whole or in shards, as Hugging Face lays it out.
+//!
+//! Opening maps the files and reads their headers; tensors are read one at a time by [`Loader`].
+
+mod loader;
+mod shards;
+
+use std::path::{Path, PathBuf};
+
+pub use loader::{LoadProgress, Loader, WeightsSummary};
+use serde_json::{Map, Value};
+
+use self::shards::Shard;
+use crate::error::{ModelError, Result};
+
+/// A checkpoint whose config is parsed and whose shards are mapped, but of which no weight is read.
+pub struct Checkpoint {
+    dir: PathBuf,
+    config_path: PathBuf,
+    config_bytes: Vec<u8>,
+    config: Map<String, Value>,
+    shards: Vec<Shard>,
+}
+
+impl Checkpoint {
+    /// Opens a model directory, or the directory around a `.safetensors` file.
+    ///
+    /// # Errors
+    ///
+    /// The path or `config.json` is missing or malformed, a shard is missing, cut short, or points
+    /// outside the directory, or the checkpoint is in another format.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut checkpoint = Self::open_config(path)?;
+        checkpoint.shards = shards::open(path, &checkpoint.dir)?;
+        Ok(checkpoint)
+    }
+
+    /// Opens the config alone: enough to tell parameters, shapes and bytes.
+    ///
+    /// # Errors
+    ///
+    /// The path or `config.json` is missing or malformed.
+    pub fn open_config(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(ModelError::NotFound {
+                path: path.to_owned(),
+                what: "model",
+                hint: "; expected a directory with config.json and model.safetensors".into(),
+            });
+        }
+        let dir = match path.is_dir() {
+            true => path.to_owned(),
+            false => path.parent().map_or_else(PathBuf::new, Path::to_owned),
+        };
+        let config_path = match path.extension().is_some_and(|e| e == "json") && path.is_file() {
+            true => path.to_owned(),
+            false => dir.join("config.json"),
+        };
+        let config_bytes = read(&config_path, "config.json")?;
+        let config = match parse(&config_path, &config_bytes)? {
+            Value::Object(map) => map,
+            other => {
+                return Err(ModelError::Config {
+                    path: config_path,
+                    key: "config".into(),
+                    expected: "an object".into(),
+                    found: other.to_string().chars().take(40).collect(),
+                });
+            }
+        };
+        Ok(Checkpoint { dir, config_path, config_bytes, config, shards: Vec::new() })
+    }
+
+    /// The model directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the config was read from.
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
+    /// The top level of `config.json`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// BLAKE3 of `config.json`, in hex.
+    pub fn config_hash(&self) -> String {
+        blake3::hash(&self.config_bytes).to_hex().to_string()
+    }
+
+    /// Tokens that end a generation: `eos_token_id` of `generation_config.json`, else of the config.
+    pub fn eos_ids(&self) -> Vec<u32> {
+        let ids = |value: &Value| match value {
+            Value::Array(list) => list.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
+            other => other.as_u64().map(|id| vec![id as u32]).unwrap_or_default(),
+        };
+        let generation = std::fs::read(self.dir.join("generation_config.json")).ok();
+        let generation = generation.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let sections = [
+            generation.as_ref().and_then(|g| g.get("eos_token_id")),
+            self.config.get("eos_token_id"),
+            self.config.get("text_config").and_then(|text| text.get("eos_token_id")),
+        ];
+        sections.into_iter().flatten().map(ids).find(|ids: &Vec<u32>| !ids.is_empty()).unwrap_or_default()
+    }
+
+    /// The architecture: the first of `architectures`.
+    ///
+    /// # Errors
+    ///
+    /// The key is missing or not a list of names.
+    pub fn architecture(&self) -> Result<&str> {
+        let found = self.config.get("architectures");
+        found.and_then(|v| v.get(0)).and_then(Value::as_str).ok_or_else(|| ModelError::Config {
+            path: self.config_path.clone(),
+            key: "architectures".into(),
+            expected: "a list with the architecture's name".into(),
+            found: found.map_or_else(|| "nothing".into(), Value::to_string),
+        })
+    }
+}
+
+/// Reads a whole small file.
+pub(crate) fn read(path: &Path, what: &'static str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            ModelError::NotFound { path: path.to_owned(), what, hint: String::new() }
+        }
+        _ => ModelError::Io { path: path.to_owned(), source },
+    })
+}
+
+/// Parses JSON read from `path`.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| ModelError::Json { path: path.to_owned(), source })
+}

@@ -1,0 +1,178 @@
+//! Strict reading of `config.json`: every key is used, known to be irrelevant, or an error.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{ModelError, Result};
+
+/// Keys that describe training, tokenisation or bookkeeping and never change a forward pass.
+const IRRELEVANT: &[&str] = &[
+    "_name_or_path",
+    "architectures",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "initializer_range",
+    "model_type",
+    "pad_token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
+/// One JSON object of a config, consumed key by key.
+///
+/// [`Section::finish`] refuses what is left over: a switch nobody looked at is a different model.
+pub struct Section {
+    path: PathBuf,
+    prefix: String,
+    family: &'static str,
+    map: Map<String, Value>,
+}
+
+impl Section {
+    /// Wraps the top-level object of the config at `path`, read for `family`.
+    pub fn new(path: &Path, family: &'static str, map: Map<String, Value>) -> Self {
+        Section { path: path.to_owned(), prefix: String::new(), family, map }
+    }
+
+    /// Takes a nested object, if present and not null.
+    pub fn section(&mut self, key: &str) -> Result<Option<Section>> {
+        match self.map.remove(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Section {
+                path: self.path.clone(),
+                prefix: format!("{}{key}.", self.prefix),
+                family: self.family,
+                map,
+            })),
+            Some(other) => Err(self.wrong(key, "an object", &other)),
+        }
+    }
+
+    /// Takes a key that must be there.
+    pub fn required<T: DeserializeOwned>(&mut self, key: &str) -> Result<T> {
+        let expected = std::any::type_name::<T>();
+        self.optional(key)?.ok_or_else(|| ModelError::Config {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+            expected: expected.into(),
+            found: "nothing".into(),
+        })
+    }
+
+    /// Takes a key that may be absent or null.
+    pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        match self.map.remove(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|_| self.wrong(key, std::any::type_name::<T>(), &value)),
+        }
+    }
+
+    /// Takes a positive size.
+    pub fn size(&mut self, key: &str) -> Result<usize> {
+        match self.required::<usize>(key)? {
+            0 => Err(self.wrong(key, "a size above 0", &Value::from(0))),
+            n => Ok(n),
+        }
+    }
+
+    /// Takes a key whose only implemented values are `values` (absent and null pass).
+    pub fn only(&mut self, key: &str, values: &[Value]) -> Result<()> {
+        match self.map.remove(key) {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) if values.contains(&value) => Ok(()),
+            Some(value) => Err(self.unsupported(key, &value)),
+        }
+    }
+
+    /// Drops keys that don't matter to a forward pass.
+    pub fn ignore(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.map.remove(*key);
+        }
+    }
+
+    /// Refuses every key that nobody took.
+    pub fn finish(mut self) -> Result<()> {
+        self.ignore(IRRELEVANT);
+        match self.map.iter().next() {
+            None => Ok(()),
+            Some((key, value)) => Err(self.unsupported(key, value)),
+        }
+    }
+
+    /// The keys left, for sections with free names.
+    pub fn keys(&self) -> Vec<String> {
+        self.map.keys().cloned().collect()
+    }
+
+    /// The error for a value that is not what it should be.
+    pub fn wrong(&self, key: &str, expected: &str, found: &Value) -> ModelError {
+        ModelError::Config {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+            expected: expected.into(),
+            found: shorten(found),
+        }
+    }
+
+    /// The error for a switch the family does not implement.
+    pub fn unsupported(&self, key: &str, value: &Value) -> ModelError {
+        ModelError::Unsupported {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+            value: shorten(value),
+            family: self.family,
+        }
+    }
+}
+
+fn shorten(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn section(value: Value) -> Section {
+        let Value::Object(map) = value else { panic!("not an object") };
+        Section::new(Path::new("config.json"), "Test", map)
+    }
+
+    #[test]
+    fn unknown_switch_is_named() {
+        let mut s = section(json!({"hidden_size": 8, "turbo_mode": true}));
+        assert_eq!(s.size("hidden_size").unwrap(), 8);
+        let error = s.finish().unwrap_err().to_string();
+        assert!(error.contains("`turbo_mode` = true"), "{error}");
+    }
+
+    #[test]
+    fn wrong_type_and_missing_key_are_named() {
+        let mut s = section(json!({"hidden_size": "wide"}));
+        let error = s.size("hidden_size").unwrap_err().to_string();
+        assert!(error.contains("`hidden_size`") && error.contains("wide"), "{error}");
+        let error = s.size("head_dim").unwrap_err().to_string();
+        assert!(error.contains("`head_dim`") && error.contains("nothing"), "{error}");
+    }
+
+    #[test]
+    fn nested_keys_carry_their_section() {
+        let mut s = section(json!({"text_config": {"x": 1}}));
+        let inner = s.section("text_config").unwrap().unwrap();
+        let error = inner.finish().unwrap_err().to_string();
+        assert!(error.contains("`text_config.x`"), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! A model that runs, whatever its family.
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::{
+    cache::KvCache,
+    checkpoint::{Checkpoint, LoadProgress, WeightsSummary},
+    dtype::DType,
+    error::{ModelError, Result},
+    families::family_of,
+    observer::Observer,
+    ops::experts::MoeImpl,
+    spec::ModelSpec,
+};
+
+/// Which positions get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsFor {
+    /// Every new token: `[B * S, V]`.
+    All,
+    /// The last new token of each sequence: `[B, V]`.
+    Last,
+}
+
+/// A decoder with its weights on a device.
+pub trait MoeModel: Send + Sync {
+    /// What the config says.
+    fn spec(&self) -> &ModelSpec;
+
+    /// Where the weights are.
+    fn device(&self) -> &Device;
+
+    /// Processes `ids [B, S]`, which follow the tokens in `cache`, and returns logits (f32).
+    ///
+    /// Nothing is read back from the device; routing goes to `observer` as device tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::ContextLength`] if the cache has no room for S more tokens. Ids must be below
+    /// the vocabulary: see [`check_ids`].
+    fn forward(
+        &self,
+        ids: Tensor<2, Int>,
+        cache: &mut KvCache,
+        observer: &mut dyn Observer,
+        logits: LogitsFor,
+    ) -> Result<Tensor<2>>;
+
+    /// Logits of rows that have been through the final norm (see [`Observer::step_done`]):
+    /// `[N, H] -> [N, V]`.
+    fn head(&self, normed: Tensor<2>) -> Tensor<2>;
+}
+
+/// How to load a model.
+#[derive(Clone, Copy)]
+pub struct LoadOptions<'a> {
+    /// Where to.
+    pub device: &'a Device,
+    /// Type of the weights there.
+    pub dtype: DType,
+    /// Implementation of the experts layers.
+    pub moe_impl: MoeImpl,
+    /// Told after every tensor: bytes read and to read.
+    pub progress: LoadProgress<'a>,
+}
+
+/// Loads the model of a checkpoint.
+///
+/// # Errors
+///
+/// The architecture is unknown, a config switch is not implemented, the device can't compute in
+/// `dtype`, or the weights are not exactly those the config asks for.
+pub fn load(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions<'_>,
+) -> Result<(Box<dyn MoeModel>, WeightsSummary)> {
+    crate::device::check_dtype(options.device, options.dtype)?;
+    (family_of(checkpoint)?.load)(checkpoint, options)
+}
+
+/// What the config of a checkpoint says, without its weights.
+///
+/// # Errors
+///
+/// The architecture is unknown or a config switch is not implemented.
+pub fn describe(checkpoint: &Checkpoint) -> Result<ModelSpec> {
+    (family_of(checkpoint)?.describe)(checkpoint)
+}
+
+/// Checks token ids against a vocabulary.
+///
+/// # Errors
+///
+/// [`ModelError::TokenId`] with the first id that is too large.
+pub fn check_ids(ids: &[u32], vocab: usize) -> Result<()> {
+    match ids.iter().position(|&id| id as usize >= vocab) {
+        None => Ok(()),
+        Some(position) => Err(ModelError::TokenId { id: ids[position], position, vocab }),
+    }
+}

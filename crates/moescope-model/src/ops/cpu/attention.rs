@@ -1,0 +1,180 @@
+//! Attention over cached keys and values.
+
+use gemm::Parallelism;
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::{
+    lanes::{axpy, dots},
+    linear::{Shared, TASK},
+    math,
+    rows::softmax,
+};
+use crate::ops::attention::{CausalMask, KeySpan, Scores};
+
+/// Queries scored together.
+const QUERIES: usize = 32;
+
+/// Sizes of an attention call.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Sequences, B.
+    pub(crate) batch: usize,
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key/value heads.
+    pub(crate) kv_heads: usize,
+    /// New tokens per sequence, S.
+    pub(crate) seq: usize,
+    /// Slots of the keys and values, C.
+    pub(crate) slots: usize,
+    /// Head size, D.
+    pub(crate) dim: usize,
+}
+
+/// `q [B, Nq, S, D]` over `k, v [B, Nkv, C, D]`: `[B * S, Nq * D]`.
+pub(crate) fn attend(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    shape: Shape,
+    span: &KeySpan,
+    scores: &Scores,
+) -> Vec<f32> {
+    let Shape { batch, heads, kv_heads, seq, slots, dim } = shape;
+    let mut out = vec![0.0; q.len()];
+    let shared = Shared::new(&mut out);
+    let blocks = seq.div_ceil(QUERIES);
+    let task = |task: usize| {
+        let (b, h, block) = (task / blocks / heads, task / blocks % heads, task % blocks);
+        let kv = (b * kv_heads + h * kv_heads / heads) * slots * dim;
+        let queries = block * QUERIES..((block + 1) * QUERIES).min(seq);
+        let q = &q[((b * heads + h) * seq + queries.start) * dim..][..queries.len() * dim];
+        let (k, v) = (&k[kv..kv + span.len * dim], &v[kv..kv + span.len * dim]);
+        let out = shared.at(((b * seq + queries.start) * heads + h) * dim);
+        match span.mask {
+            // SAFETY: this task alone writes head h of token (b, queries.start).
+            None => one_query(q, k, v, dim, scores, unsafe {
+                std::slice::from_raw_parts_mut(out, dim)
+            }),
+            Some(mask) => block_of_queries(q, k, v, dim, queries.start, mask, scores, out, heads * dim),
+        }
+    };
+    let tasks = batch * heads * blocks;
+    match batch * heads * seq * span.len.min(1024) * dim < 2 * TASK {
+        true => (0..tasks).for_each(task),
+        false => (0..tasks).into_par_iter().for_each(task),
+    }
+    out
+}
+
+/// One query that sees every key.
+fn one_query(q: &[f32], k: &[f32], v: &[f32], dim: usize, scores: &Scores, out: &mut [f32]) {
+    Arch::new().dispatch(|| {
+        let mut p = Vec::with_capacity(k.len() / dim);
+        let quads = k.chunks_exact(4 * dim);
+        let rest = quads.remainder();
+        for quad in quads {
+            let row = |r: usize| &quad[r * dim..(r + 1) * dim];
+            p.extend(dots([row(0), row(1), row(2), row(3)], q));
+        }
+        p.extend(rest.chunks_exact(dim).map(|row| dots([row], q)[0]));
+        finish(&mut p, scores);
+        softmax(&mut p);
+        for (p, v) in p.iter().zip(v.chunks_exact(dim)) {
+            axpy(*p, v, out);
+        }
+    });
+}
+
+/// Scale and soft-cap.
+#[inline(always)]
+fn finish(p: &mut [f32], scores: &Scores) {
+    if scores.scale != 1.0 {
+        p.iter_mut().for_each(|p| *p *= scores.scale);
+    }
+    if let Some(cap) = scores.soft_cap {
+        p.iter_mut().for_each(|p| *p = cap * math::tanh(*p / cap));
+    }
+}
+
+/// Consecutive queries, the first being new token `first`, over the keys any of them sees.
+///
+/// `out` points at rows of `dim` elements, `stride` apart, that this task alone writes.
+#[allow(clippy::too_many_arguments)] // private; the list is the block
+fn block_of_queries(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    dim: usize,
+    first: usize,
+    mask: CausalMask,
+    scores: &Scores,
+    out: *mut f32,
+    stride: usize,
+) {
+    let count = q.len() / dim;
+    let (from, _) = mask.keys_of(first);
+    let (_, to) = mask.keys_of(first + count - 1);
+    let n = to - from;
+    let mut p = vec![0.0; count * n];
+    let (k, v) = (&k[from * dim..to * dim], &v[from * dim..to * dim]);
+    // SAFETY: p is [count, n], q is [count, dim] and k is [n, dim] read transposed.
+    unsafe {
+        gemm::gemm(
+            count,
+            n,
+            dim,
+            p.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            q.as_ptr(),
+            1,
+            dim as isize,
+            k.as_ptr(),
+            dim as isize,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+    Arch::new().dispatch(|| {
+        for (i, p) in p.chunks_exact_mut(n).enumerate() {
+            let (low, high) = mask.keys_of(first + i);
+            let (low, high) = (low - from, high - from);
+            p[..low].fill(0.0);
+            p[high..].fill(0.0);
+            finish(&mut p[low..high], scores);
+            softmax(&mut p[low..high]);
+        }
+    });
+    // SAFETY: out has count rows of dim elements that this task owns; p is [count, n], v is [n, dim].
+    unsafe {
+        gemm::gemm(
+            count,
+            dim,
+            n,
+            out,
+            1,
+            stride as isize,
+            false,
+            p.as_ptr(),
+            1,
+            n as isize,
+            v.as_ptr(),
+            1,
+            dim as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}

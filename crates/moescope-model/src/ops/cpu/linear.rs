@@ -1,0 +1,192 @@
+//! Products with a weight matrix: `[T, I] x [O, I]^T -> [T, O]`.
+
+use gemm::Parallelism;
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::lanes::{Weight, dots};
+
+/// Up to this many rows, each weight is read once from memory and dotted with every row; beyond,
+/// blocked multiplication wins.
+const FEW: usize = 4;
+/// Weight rows per block of a blocked multiplication.
+const BLOCK: usize = 128;
+/// Multiplications per task, below which a second thread costs more than it saves.
+pub(crate) const TASK: usize = 1 << 17;
+
+/// A mutable buffer that tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(*mut f32);
+
+// SAFETY: every user writes only the rows or columns of its own task.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(crate) fn new(buffer: &mut [f32]) -> Self {
+        Shared(buffer.as_mut_ptr())
+    }
+
+    pub(crate) fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// `x [T, I] x w [O, I]^T`, in parallel where it pays.
+pub(crate) fn linear<W: Weight>(x: &[f32], w: &[W], inner: usize) -> Vec<f32> {
+    let (t, o) = (x.len() / inner, w.len() / inner);
+    let mut out = vec![0.0; t * o];
+    let work = t * o * inner;
+    if work < 2 * TASK {
+        rows(x, w, inner, Shared::new(&mut out), o);
+        return out;
+    }
+    let shared = Shared::new(&mut out);
+    let tasks = (work / TASK).min(4 * rayon::current_num_threads());
+    let per_task = o.div_ceil(tasks).next_multiple_of(FEW);
+    (0..o.div_ceil(per_task)).into_par_iter().for_each(|task| {
+        let columns = task * per_task..((task + 1) * per_task).min(o);
+        let w = &w[columns.start * inner..columns.end * inner];
+        rows(x, w, inner, Shared(shared.at(columns.start)), o);
+    });
+    out
+}
+
+/// `x [T, I] x w [N, I]^T` into the first N columns of rows `stride` apart, on this thread.
+///
+/// `out` must have room for T rows; other tasks may write other columns.
+pub(crate) fn rows<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
+    match x.len() / inner {
+        0..=FEW => few(x, w, inner, out, stride),
+        _ => many(x, w, inner, out, stride),
+    }
+}
+
+fn few<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
+    Arch::new().dispatch(|| {
+        let quads = w.chunks_exact(4 * inner);
+        let rest = quads.remainder();
+        let quad_rows = w.len() / inner / 4 * 4;
+        for (i, quad) in quads.enumerate() {
+            let row = |r: usize| &quad[r * inner..(r + 1) * inner];
+            let four = [row(0), row(1), row(2), row(3)];
+            for (t, x) in x.chunks_exact(inner).enumerate() {
+                let sums = dots(four, x);
+                for (r, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: row t of T and column 4 i + r of N, both in the caller's part.
+                    unsafe { *out.at(t * stride + 4 * i + r) = sum };
+                }
+            }
+        }
+        for (r, row) in rest.chunks_exact(inner).enumerate() {
+            for (t, x) in x.chunks_exact(inner).enumerate() {
+                let [sum] = dots([row], x);
+                // SAFETY: as above.
+                unsafe { *out.at(t * stride + quad_rows + r) = sum };
+            }
+        }
+    });
+}
+
+fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
+    let t = x.len() / inner;
+    let mut wide = Vec::new();
+    for (block, w) in w.chunks(BLOCK * inner).enumerate() {
+        // f32 weights are used where they lie; others are widened a block at a time, which the
+        // multiplication with many rows pays back.
+        let w = match bytemuck_f32(w) {
+            Some(w) => w,
+            None => {
+                wide.resize(w.len(), 0.0);
+                Arch::new().dispatch(|| {
+                    for (wide, w) in wide.iter_mut().zip(w) {
+                        *wide = w.f32();
+                    }
+                });
+                &wide
+            }
+        };
+        let n = w.len() / inner;
+        // SAFETY: x is [t, inner], w is [n, inner] read transposed, and out has t rows of which this
+        // call owns columns block * BLOCK .. + n.
+        unsafe {
+            gemm::gemm(
+                t,
+                n,
+                inner,
+                out.at(block * BLOCK),
+                1,
+                stride as isize,
+                false,
+                x.as_ptr(),
+                1,
+                inner as isize,
+                w.as_ptr(),
+                inner as isize,
+                1,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
+}
+
+/// The slice itself where `W` is f32.
+fn bytemuck_f32<W: Weight>(w: &[W]) -> Option<&[f32]> {
+    (std::any::TypeId::of::<W>() == std::any::TypeId::of::<f32>())
+        // SAFETY: W is f32.
+        .then(|| unsafe { std::slice::from_raw_parts(w.as_ptr().cast(), w.len()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
+        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        x.chunks(inner)
+            .flat_map(|x| w.chunks(inner).map(move |w| dot(x, w) as f32))
+            .collect()
+    }
+
+    fn pseudo(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_plain_product(t in 1usize..40, inner in 1usize..70, o in 1usize..300, seed: u32) {
+            let (x, w) = (pseudo(t * inner, seed), pseudo(o * inner, seed ^ 1));
+            for (got, want) in linear(&x, &w, inner).iter().zip(plain(&x, &w, inner)) {
+                prop_assert!((got - want).abs() < 1e-4, "{got} {want}");
+            }
+            let narrow: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
+            let widened: Vec<f32> = narrow.iter().map(|w| w.to_f32()).collect();
+            for (got, want) in linear(&x, &narrow, inner).iter().zip(plain(&x, &widened, inner)) {
+                prop_assert!((got - want).abs() < 1e-4, "{got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_products_are_split_without_loss() {
+        let (t, inner, o) = (3, 512, 1030);
+        let (x, w) = (pseudo(t * inner, 7), pseudo(o * inner, 8));
+        for (got, want) in linear(&x, &w, inner).iter().zip(plain(&x, &w, inner)) {
+            assert!((got - want).abs() < 1e-3, "{got} {want}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Row-wise kernels: norms, gated activations, soft-capping, softmax with top-k, log-probabilities.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::{lanes, math};
+use crate::ops::{activation::Activation, router::RouterRule};
+
+/// Elements per task, below which a second thread costs more than it saves.
+const TASK: usize = 1 << 15;
+
+/// Calls `f(first_row, rows_of_out)` for blocks of rows of `out`, in parallel where it pays.
+pub(crate) fn by_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let arch = Arch::new();
+    if out.len() < 2 * TASK {
+        return arch.dispatch(|| f(0, out));
+    }
+    let rows = TASK.div_ceil(width.max(1));
+    out.par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(block, out)| arch.dispatch(|| f(block * rows, out)));
+}
+
+/// RMS norm of every row of `x`: x / sqrt(mean(x^2) + eps), times `weight` if given.
+pub(crate) fn rms_norm(x: &[f32], width: usize, weight: Option<&[f32]>, eps: f32) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    by_rows(&mut out, width, |first, out| {
+        for (x, out) in x[first * width..].chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            norm_row(x, weight, eps, out);
+        }
+    });
+    out
+}
+
+/// `(residual + rms_norm(x)) * scale`, row by row.
+pub(crate) fn add_rms_norm(
+    residual: &[f32],
+    x: &[f32],
+    width: usize,
+    weight: &[f32],
+    eps: f32,
+    scale: f32,
+) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    by_rows(&mut out, width, |first, out| {
+        let rows = x[first * width..].chunks_exact(width);
+        let residual = residual[first * width..].chunks_exact(width);
+        for ((x, residual), out) in rows.zip(residual).zip(out.chunks_exact_mut(width)) {
+            norm_row(x, Some(weight), eps, out);
+            for (out, residual) in out.iter_mut().zip(residual) {
+                *out = (residual + *out) * scale;
+            }
+        }
+    });
+    out
+}
+
+#[inline(always)]
+pub(crate) fn norm_row(x: &[f32], weight: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+    let mean = lanes::sum_of_squares(x) / x.len() as f32;
+    let scale = 1.0 / (mean + eps).sqrt();
+    match weight {
+        Some(weight) => {
+            for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                *out = x * scale * w;
+            }
+        }
+        None => {
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = x * scale;
+            }
+        }
+    }
+}
+
+/// `act(gate) * up` for rows `[gate | up]` of twice `width`.
+pub(crate) fn gated(gate_up: &[f32], width: usize, activation: Activation) -> Vec<f32> {
+    let mut out = vec![0.0; gate_up.len() / 2];
+    by_rows(&mut out, width, |first, out| {
+        let rows = gate_up[2 * first * width..].chunks_exact(2 * width);
+        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
+            gated_row(row, activation, out);
+        }
+    });
+    out
+}
+
+/// One row of [`gated`].
+#[inline(always)]
+pub(crate) fn gated_row(gate_up: &[f32], activation: Activation, out: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(out.len());
+    match activation {
+        Activation::GeluTanh => {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = math::gelu_tanh(*gate) * up;
+            }
+        }
+        Activation::Silu => {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = math::silu(*gate) * up;
+            }
+        }
+    }
+}
+
+/// `cap * tanh(x / cap)`, in place.
+pub(crate) fn soft_cap(x: &mut [f32], cap: f32) {
+    let inverse = 1.0 / cap;
+    by_rows(x, 1, |_, x| {
+        for x in x {
+            *x = cap * math::tanh(*x * inverse);
+        }
+    });
+}
+
+/// Softmax over each row of logits, its `k` largest entries and their weights.
+pub(crate) struct Routed {
+    /// `[T, E]`.
+    pub(crate) probs: Vec<f32>,
+    /// `[T, K]`, by falling probability; equal ones by rising index.
+    pub(crate) experts: Vec<i32>,
+    /// `[T, K]`.
+    pub(crate) weights: Vec<f32>,
+}
+
+/// Routes every row of `logits` `[T, E]`.
+pub(crate) fn route(
+    logits: &[f32],
+    experts: usize,
+    rule: RouterRule,
+    expert_scale: Option<&[f32]>,
+) -> Routed {
+    let k = rule.top_k;
+    let rows = logits.len() / experts;
+    let mut probs = logits.to_vec();
+    by_rows(&mut probs, experts, |_, probs| {
+        probs.chunks_exact_mut(experts).for_each(softmax);
+    });
+    let mut ids = Vec::with_capacity(rows * k);
+    let mut weights = Vec::with_capacity(rows * k);
+    let mut best: Vec<(f32, i32)> = Vec::with_capacity(k + 1);
+    for row in probs.chunks_exact(experts) {
+        best.clear();
+        for (expert, &p) in row.iter().enumerate() {
+            // Insertion into a list of k: rows have few experts and most of them stop here.
+            if best.len() == k && best[k - 1].0 >= p {
+                continue;
+            }
+            let at = best.partition_point(|&(q, _)| q >= p);
+            best.insert(at, (p, expert as i32));
+            best.truncate(k);
+        }
+        let sum: f32 = best.iter().map(|(p, _)| p).sum();
+        let norm = if rule.renormalise { 1.0 / sum } else { 1.0 };
+        for &(p, expert) in &best {
+            let scale = expert_scale.map_or(1.0, |s| s[expert as usize]);
+            ids.push(expert);
+            weights.push(p * norm * scale);
+        }
+    }
+    Routed { probs, experts: ids, weights }
+}
+
+/// Entropy (nats) and margin p(k-th) - p(k+1-th) of every row of `probs [T, E]`, whose `k` largest
+/// entries are `experts [T, K]`; with k = E the margin is p(k-th).
+pub(crate) fn spread(
+    probs: &[f32],
+    experts: &[i32],
+    e: usize,
+    k: usize,
+) -> (Vec<f32>, Vec<f32>) {
+    Arch::new().dispatch(|| {
+        let mut rest = vec![0.0; e];
+        let rows = probs.chunks_exact(e).zip(experts.chunks_exact(k));
+        rows.map(|(row, chosen)| {
+            // The clamp keeps 0 ln 0 at 0.
+            let entropy = -lanes::sum_of(row, |p| p * math::ln(if p > 1e-30 { p } else { 1e-30 }));
+            rest.copy_from_slice(row);
+            chosen.iter().for_each(|&c| rest[c as usize] = 0.0);
+            let margin = row[chosen[k - 1] as usize] - lanes::maximum(&rest);
+            (entropy, margin)
+        })
+        .unzip()
+    })
+}
+
+/// Softmax in place.
+#[inline(always)]
+pub(crate) fn softmax(row: &mut [f32]) {
+    let max = lanes::maximum(row);
+    for x in row.iter_mut() {
+        *x = math::exp(*x - max);
+    }
+    let norm = 1.0 / lanes::sum_of(row, |x| x);
+    for x in row {
+        *x *= norm;
+    }
+}
+
+/// Log-probability of one target per row of logits `[T, V]`, nats.
+pub(crate) fn log_prob(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<f32> {
+    let arch = Arch::new();
+    let row = |(row, &target): (&[f32], &u32)| {
+        arch.dispatch(|| {
+            let max = lanes::maximum(row);
+            row[target as usize] - max - lanes::sum_of(row, |x| math::exp(x - max)).ln()
+        })
+    };
+    match targets.len() * vocab < 2 * TASK {
+        true => logits.chunks_exact(vocab).zip(targets).map(row).collect(),
+        false => logits.par_chunks_exact(vocab).zip(targets).map(row).collect(),
+    }
+}

@@ -1,0 +1,462 @@
+//! CubeCL kernels of the experts layer: products with the weights of selected experts, read in place.
+//!
+//! A *slot* is one (token, rank) pair: slot = token K + rank. Letters as in [`crate::ops`]; N is the
+//! number of output columns of a product, J its inner size, R the number of slots.
+
+use burn::{
+    backend::{
+        Backend, Dispatch, backend_extension,
+        fusion::custom::TensorSpec,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Int, Shape, Tensor, TensorMetadata},
+};
+use burn_cubecl::{CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+/// Units that share one dot product.
+const LANES: u32 = 32;
+/// Dot products per cube.
+const COLUMNS: u32 = 8;
+/// Slots per tile of a blocked product.
+pub(super) const TILE_ROWS: usize = 32;
+/// Columns per tile.
+const TILE_COLUMNS: usize = 64;
+/// Inner elements held at once.
+const TILE_INNER: usize = 16;
+/// Units of a tile: each computes 2 rows x 4 columns.
+const TILE_UNITS: u32 = 256;
+
+/// Products with expert weights `w [E, N, J]`.
+#[backend_extension(Cube, Fusion)]
+pub trait ExpertOps: Backend {
+    /// `out[slot] = x[slot / share] w[experts[slot]]^T`: `[R, N]`, one dot product at a time.
+    #[fusion(meta = |x, w, experts, _share| rows_spec(x, w, experts))]
+    fn expert_rows(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        experts: IntTensor<Self>,
+        share: usize,
+    ) -> FloatTensor<Self>;
+
+    /// `out[token] = sum over ranks of weights[slot] x[slot] w[experts[slot]]^T`: `[T, N]`.
+    #[fusion(meta = |x, w, _experts, weights| sum_spec(x, w, weights))]
+    fn expert_sum(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        experts: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Slots grouped by expert into tiles: `[tiles, 1 + TILE_ROWS]`, expert then slots, -1 for none.
+    #[fusion(meta = |experts, total| plan_spec(experts, *total))]
+    fn expert_plan(experts: IntTensor<Self>, total: usize) -> IntTensor<Self>;
+
+    /// As `expert_rows`, tile by tile along a plan.
+    #[fusion(meta = |x, w, experts, _plan, _share| rows_spec(x, w, experts))]
+    fn expert_tiles(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        experts: IntTensor<Self>,
+        plan: IntTensor<Self>,
+        share: usize,
+    ) -> FloatTensor<Self>;
+}
+
+fn rows_spec(x: &TensorSpec, w: &TensorSpec, experts: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(Shape::new([experts.shape.num_elements(), w.shape[1]]), x.dtype)
+}
+
+fn sum_spec(x: &TensorSpec, w: &TensorSpec, weights: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(Shape::new([weights.shape[0], w.shape[1]]), x.dtype)
+}
+
+fn plan_spec(experts: &TensorSpec, total: usize) -> TensorSpec {
+    let tiles = tiles(experts.shape.num_elements(), total);
+    TensorSpec::new(Shape::new([tiles, 1 + TILE_ROWS]), experts.dtype)
+}
+
+/// Tiles that hold any grouping of `slots` slots by `experts` experts.
+fn tiles(slots: usize, experts: usize) -> usize {
+    slots / TILE_ROWS + experts.min(slots)
+}
+
+/// See [`ExpertOps::expert_rows`].
+pub(super) fn expert_rows(
+    x: Tensor<2>,
+    w: &Tensor<3>,
+    experts: &Tensor<2, Int>,
+    share: usize,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::expert_rows(
+        x.into_dispatch(),
+        w.clone().into_dispatch(),
+        experts.clone().into_dispatch(),
+        share,
+    ))
+}
+
+/// See [`ExpertOps::expert_sum`].
+pub(super) fn expert_sum(
+    x: Tensor<2>,
+    w: &Tensor<3>,
+    experts: &Tensor<2, Int>,
+    weights: &Tensor<2>,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::expert_sum(
+        x.into_dispatch(),
+        w.clone().into_dispatch(),
+        experts.clone().into_dispatch(),
+        weights.clone().into_dispatch(),
+    ))
+}
+
+/// See [`ExpertOps::expert_plan`].
+pub(super) fn expert_plan(experts: &Tensor<2, Int>, total: usize) -> Tensor<2, Int> {
+    Tensor::from_dispatch(Dispatch::expert_plan(experts.clone().into_dispatch(), total))
+}
+
+/// See [`ExpertOps::expert_tiles`].
+pub(super) fn expert_tiles(
+    x: Tensor<2>,
+    w: &Tensor<3>,
+    experts: &Tensor<2, Int>,
+    plan: &Tensor<2, Int>,
+    share: usize,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::expert_tiles(
+        x.into_dispatch(),
+        w.clone().into_dispatch(),
+        experts.clone().into_dispatch(),
+        plan.clone().into_dispatch(),
+        share,
+    ))
+}
+
+/// Adds up `partial` over the lanes of one column and returns the sum on lane 0.
+#[cube]
+fn sum_of_lanes(partial: f32) -> f32 {
+    let mut sums = Shared::<[f32]>::new_slice(comptime!((LANES * COLUMNS) as usize));
+    let row = UNIT_POS_Y * LANES;
+    sums[(row + UNIT_POS_X) as usize] = partial;
+    sync_cube();
+    let mut width = LANES / 2;
+    while width > 0 {
+        if UNIT_POS_X < width {
+            let other = sums[(row + UNIT_POS_X + width) as usize];
+            sums[(row + UNIT_POS_X) as usize] += other;
+        }
+        sync_cube();
+        width /= 2;
+    }
+    sums[row as usize]
+}
+
+/// One cube: one slot and `COLUMNS` columns. Neighbouring lanes read neighbouring weights.
+#[cube(launch)]
+fn rows_kernel<W: Float>(
+    x: &Tensor<f32>,
+    w: &Tensor<W>,
+    experts: &Tensor<i32>,
+    out: &mut Tensor<f32>,
+    share: u32,
+    columns: u32,
+    inner: u32,
+    #[define(W)] _weight: ElemType,
+) {
+    let slot = CUBE_POS_Y;
+    let column = CUBE_POS_X * COLUMNS + UNIT_POS_Y;
+    let mut partial = 0.0f32;
+    if column < columns {
+        let expert = experts[slot as usize] as u32;
+        let from = (expert * columns + column) as usize * inner as usize;
+        let x_from = (slot / share * inner) as usize;
+        let mut i = UNIT_POS_X;
+        while i < inner {
+            partial += x[x_from + i as usize] * f32::cast_from(w[from + i as usize]);
+            i += LANES;
+        }
+    }
+    let sum = sum_of_lanes(partial);
+    if UNIT_POS_X == 0 && column < columns {
+        out[(slot * columns + column) as usize] = sum;
+    }
+}
+
+/// One cube: one token and `COLUMNS` columns, over all of the token's experts.
+#[cube(launch)]
+fn sum_kernel<W: Float>(
+    x: &Tensor<f32>,
+    w: &Tensor<W>,
+    experts: &Tensor<i32>,
+    weights: &Tensor<f32>,
+    out: &mut Tensor<f32>,
+    top_k: u32,
+    columns: u32,
+    inner: u32,
+    #[define(W)] _weight: ElemType,
+) {
+    let token = CUBE_POS_Y;
+    let column = CUBE_POS_X * COLUMNS + UNIT_POS_Y;
+    let mut partial = 0.0f32;
+    if column < columns {
+        for k in 0..top_k {
+            let slot = token * top_k + k;
+            let expert = experts[slot as usize] as u32;
+            let from = (expert * columns + column) as usize * inner as usize;
+            let x_from = (slot * inner) as usize;
+            let mut dot = 0.0f32;
+            let mut i = UNIT_POS_X;
+            while i < inner {
+                dot += x[x_from + i as usize] * f32::cast_from(w[from + i as usize]);
+                i += LANES;
+            }
+            partial += dot * weights[slot as usize];
+        }
+    }
+    let sum = sum_of_lanes(partial);
+    if UNIT_POS_X == 0 && column < columns {
+        out[(token * columns + column) as usize] = sum;
+    }
+}
+
+/// One cube in all: counts the slots of each expert, lays out their tiles, fills them in slot order.
+#[cube(launch)]
+fn plan_kernel(
+    experts: &Tensor<i32>,
+    plan: &mut Tensor<i32>,
+    slots: u32,
+    total: u32,
+    tiles: u32,
+    #[comptime] capacity: u32,
+) {
+    let stride = comptime!(1 + TILE_ROWS as u32);
+    let rows = comptime!(TILE_ROWS as u32);
+    let mut i = UNIT_POS_X;
+    while i < tiles * stride {
+        plan[i as usize] = -1;
+        i += CUBE_DIM_X;
+    }
+    let mut first = Shared::<[u32]>::new_slice(comptime!(capacity as usize));
+    let mut e = UNIT_POS_X;
+    while e < total {
+        let mut count = 0u32;
+        for slot in 0..slots {
+            if experts[slot as usize] as u32 == e {
+                count += 1;
+            }
+        }
+        first[e as usize] = count;
+        e += CUBE_DIM_X;
+    }
+    sync_storage();
+    sync_cube();
+    if UNIT_POS_X == 0 {
+        let mut tile = 0u32;
+        for e in 0..total {
+            let count = first[e as usize];
+            first[e as usize] = tile;
+            tile += (count + rows - 1) / rows;
+        }
+    }
+    sync_cube();
+    let mut e = UNIT_POS_X;
+    while e < total {
+        let tile = first[e as usize];
+        let mut count = 0u32;
+        for slot in 0..slots {
+            if experts[slot as usize] as u32 == e {
+                let at = (tile + count / rows) * stride;
+                plan[at as usize] = e as i32;
+                plan[(at + 1 + count % rows) as usize] = slot as i32;
+                count += 1;
+            }
+        }
+        e += CUBE_DIM_X;
+    }
+}
+
+/// One cube: one tile of slots and `TILE_COLUMNS` columns, through shared memory.
+#[cube(launch)]
+fn tiles_kernel<W: Float>(
+    x: &Tensor<f32>,
+    w: &Tensor<W>,
+    plan: &Tensor<i32>,
+    out: &mut Tensor<f32>,
+    share: u32,
+    columns: u32,
+    inner: u32,
+    #[define(W)] _weight: ElemType,
+) {
+    let tile_rows = comptime!(TILE_ROWS as u32);
+    let tile_columns = comptime!(TILE_COLUMNS as u32);
+    let tile_inner = comptime!(TILE_INNER as u32);
+    let units = comptime!(TILE_UNITS);
+    let at = CUBE_POS_Y * (tile_rows + 1);
+    let expert = plan[at as usize];
+    if expert < 0 {
+        terminate!();
+    }
+    let first_column = CUBE_POS_X * tile_columns;
+    let mut xs = Shared::<[f32]>::new_slice(comptime!(TILE_ROWS * TILE_INNER));
+    let mut ws = Shared::<[f32]>::new_slice(comptime!(TILE_COLUMNS * TILE_INNER));
+    // This unit's 2 rows and 4 columns; columns lie 16 apart so that neighbours read neighbours.
+    let row = UNIT_POS_X / 16 * 2;
+    let column = UNIT_POS_X % 16;
+    let mut sums = Array::<f32>::new(comptime!(8usize));
+    #[unroll]
+    for i in 0..8 {
+        sums[i] = 0.0f32;
+    }
+    let mut from = 0u32;
+    while from < inner {
+        let mut i = UNIT_POS_X;
+        while i < tile_rows * tile_inner {
+            let slot = plan[(at + 1 + i / tile_inner) as usize];
+            let j = from + i % tile_inner;
+            let mut value = 0.0f32;
+            if slot >= 0 && j < inner {
+                value = x[(slot as u32 / share * inner + j) as usize];
+            }
+            xs[i as usize] = value;
+            i += units;
+        }
+        let mut i = UNIT_POS_X;
+        while i < tile_columns * tile_inner {
+            let c = first_column + i / tile_inner;
+            let j = from + i % tile_inner;
+            let mut value = 0.0f32;
+            if c < columns && j < inner {
+                let row = (expert as u32 * columns + c) as usize;
+                value = f32::cast_from(w[row * inner as usize + j as usize]);
+            }
+            ws[i as usize] = value;
+            i += units;
+        }
+        sync_cube();
+        for j in 0..tile_inner {
+            #[unroll]
+            for r in 0..2u32 {
+                let value = xs[((row + r) * tile_inner + j) as usize];
+                #[unroll]
+                for c in 0..4u32 {
+                    let weight = ws[((column + 16 * c) * tile_inner + j) as usize];
+                    sums[(r * 4 + c) as usize] += value * weight;
+                }
+            }
+        }
+        sync_cube();
+        from += tile_inner;
+    }
+    #[unroll]
+    for r in 0..2u32 {
+        let slot = plan[(at + 1 + row + r) as usize];
+        #[unroll]
+        for c in 0..4u32 {
+            let c_at = first_column + column + 16 * c;
+            if slot >= 0 && c_at < columns {
+                out[(slot as u32 * columns + c_at) as usize] = sums[(r * 4 + c) as usize];
+            }
+        }
+    }
+}
+
+impl ExpertOps for CubeBackend {
+    fn expert_rows(x: CubeTensor, w: CubeTensor, experts: CubeTensor, share: usize) -> CubeTensor {
+        let (x, w, experts) = (into_contiguous(x), into_contiguous(w), into_contiguous(experts));
+        let (columns, inner) = (w.shape()[1], w.shape()[2]);
+        let slots = experts.shape().num_elements();
+        let out = empty(&x, [slots, columns], DType::F32);
+        let weight = burn::backend::cubecl::dtype_to_storage_type(w.dtype);
+        rows_kernel::launch(
+            &x.client.clone(),
+            CubeCount::Static((columns as u32).div_ceil(COLUMNS), slots as u32, 1),
+            CubeDim::new_2d(LANES, COLUMNS),
+            x.into_tensor_arg(),
+            w.into_tensor_arg(),
+            experts.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            share as u32,
+            columns as u32,
+            inner as u32,
+            weight,
+        );
+        out
+    }
+
+    fn expert_sum(x: CubeTensor, w: CubeTensor, experts: CubeTensor, weights: CubeTensor) -> CubeTensor {
+        let (x, w) = (into_contiguous(x), into_contiguous(w));
+        let (experts, weights) = (into_contiguous(experts), into_contiguous(weights));
+        let (columns, inner) = (w.shape()[1], w.shape()[2]);
+        let (tokens, top_k) = (weights.shape()[0], weights.shape()[1]);
+        let out = empty(&x, [tokens, columns], DType::F32);
+        let weight = burn::backend::cubecl::dtype_to_storage_type(w.dtype);
+        sum_kernel::launch(
+            &x.client.clone(),
+            CubeCount::Static((columns as u32).div_ceil(COLUMNS), tokens as u32, 1),
+            CubeDim::new_2d(LANES, COLUMNS),
+            x.into_tensor_arg(),
+            w.into_tensor_arg(),
+            experts.into_tensor_arg(),
+            weights.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            top_k as u32,
+            columns as u32,
+            inner as u32,
+            weight,
+        );
+        out
+    }
+
+    fn expert_plan(experts: CubeTensor, total: usize) -> CubeTensor {
+        let experts = into_contiguous(experts);
+        let slots = experts.shape().num_elements();
+        let tiles = tiles(slots, total);
+        let plan = empty(&experts, [tiles, 1 + TILE_ROWS], experts.dtype);
+        let units = experts.client.properties().hardware.max_cube_dim.0.min(TILE_UNITS);
+        plan_kernel::launch(
+            &experts.client.clone(),
+            CubeCount::Static(1, 1, 1),
+            CubeDim::new_1d(units),
+            experts.into_tensor_arg(),
+            plan.clone().into_tensor_arg(),
+            slots as u32,
+            total as u32,
+            tiles as u32,
+            total as u32,
+        );
+        plan
+    }
+
+    fn expert_tiles(
+        x: CubeTensor,
+        w: CubeTensor,
+        experts: CubeTensor,
+        plan: CubeTensor,
+        share: usize,
+    ) -> CubeTensor {
+        let (x, w, plan) = (into_contiguous(x), into_contiguous(w), into_contiguous(plan));
+        let (columns, inner) = (w.shape()[1], w.shape()[2]);
+        let out = empty(&x, [experts.shape().num_elements(), columns], DType::F32);
+        let weight = burn::backend::cubecl::dtype_to_storage_type(w.dtype);
+        let tiles = plan.shape()[0] as u32;
+        tiles_kernel::launch(
+            &x.client.clone(),
+            CubeCount::Static((columns as u32).div_ceil(TILE_COLUMNS as u32), tiles, 1),
+            CubeDim::new_1d(TILE_UNITS),
+            x.into_tensor_arg(),
+            w.into_tensor_arg(),
+            plan.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            share as u32,
+            columns as u32,
+            inner as u32,
+            weight,
+        );
+        out
+    }
+}
+
+fn empty(like: &CubeTensor, shape: [usize; 2], dtype: DType) -> CubeTensor {
+    empty_device_dtype(like.client.clone(), like.device.clone(), Shape::new(shape), dtype)
+}

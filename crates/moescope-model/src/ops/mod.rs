@@ -1,0 +1,26 @@
+//! The building blocks families are written in.
+//!
+//! Every operation is one function on tensors. On the CPU (`flex`) it runs a kernel of this crate; on a
+//! GPU it is a short composition of Burn operations that fusion turns into few dispatches, or a
+//! CubeCL kernel where a composition would read too much. Activations are f32; weights are in the
+//! compute type.
+//!
+//! Dimension letters: B sequences, S new tokens per sequence, T = B S tokens, H width of the residual
+//! stream, E experts, K experts per token, I width of an expert or MLP, N heads, D head size, C slots
+//! of the cache, V vocabulary.
+
+pub mod activation;
+pub mod attention;
+pub(crate) mod cpu;
+pub mod embedding;
+pub mod experts;
+pub mod linear;
+pub mod logits;
+pub mod norm;
+pub mod rope;
+pub mod router;
+
+/// Whether tensors on this device lie in host memory, so that reading them costs nothing.
+pub fn on_cpu(device: &burn::tensor::Device) -> bool {
+    cpu::is_cpu(device)
+}

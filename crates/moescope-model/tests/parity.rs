@@ -1,0 +1,159 @@
+//! Against an independent implementation: transformers 5.23.0, PyTorch, float32, CPU.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::{Device, DeviceKind};
+use moescope_model::{MoeImpl, MoeModel};
+
+use crate::common::{
+    Everything, Expected, Routed, assert_close, fixture, forward_all, generate, load_f32, tiny,
+};
+
+/// Probabilities closer than this may rank either way.
+const TIE: f32 = 1e-5;
+
+/// Where the test bodies run, and how close they must come.
+struct Bench {
+    device: Device,
+    tolerance: f32,
+    weights: f32,
+}
+
+fn flex() -> Bench {
+    Bench { device: Device::flex(), tolerance: 2e-4, weights: 1e-5 }
+}
+
+/// An adapter of any kind: on machines without a GPU a software one.
+fn wgpu() -> Bench {
+    Bench { device: Device::wgpu(DeviceKind::DefaultDevice), tolerance: 2e-3, weights: 1e-3 }
+}
+
+fn family(folder: &str, bench: &Bench, moe_impl: MoeImpl) {
+    let expected = Expected::read(folder);
+    let model = load_f32(&fixture(folder), &bench.device, moe_impl);
+    let (input, shape) = expected.ints("input_ids");
+    let mut seen = Everything::default();
+    let logits = forward_all(model.as_ref(), &input, shape[0], &mut seen);
+    assert_close(&logits, &expected.floats("logits"), bench.tolerance, "logits");
+    assert_eq!(seen.hidden.len(), model.spec().layers + 1);
+    for (i, hidden) in seen.hidden.iter().enumerate() {
+        let name = format!("hidden_states.{i}");
+        assert_close(hidden, &expected.floats(&name), bench.tolerance, &name);
+    }
+    routing(&seen.routed, &expected, "", bench, model.as_ref());
+    let (prompt, _) = expected.ints("generate.prompt_ids");
+    let (output, _) = expected.ints("generate.output_ids");
+    assert_eq!(generate(model.as_ref(), &prompt, output.len()), output, "greedy tokens");
+}
+
+/// Same experts in the same order, near-ties as sets; same weights.
+fn routing(
+    routed: &[Routed],
+    expected: &Expected,
+    prefix: &str,
+    bench: &Bench,
+    model: &dyn MoeModel,
+) {
+    assert_eq!(routed.len(), model.spec().moe.len());
+    for routed in routed {
+        let name = format!("{prefix}layers.{}.top_k", routed.layer);
+        let (ids, _) = expected.ints(&format!("{name}_index"));
+        let weights = expected.floats(&format!("{name}_weights"));
+        assert_eq!(routed.experts.len(), ids.len());
+        for (t, (got, want)) in
+            routed.experts.chunks(routed.k).zip(ids.chunks(routed.k)).enumerate()
+        {
+            let probs = &routed.probs[t * routed.e..(t + 1) * routed.e];
+            let (got_weights, want_weights) =
+                (&routed.weights[t * routed.k..][..routed.k], &weights[t * routed.k..][..routed.k]);
+            if got == want {
+                assert_close(got_weights, want_weights, bench.weights, &format!("{name} token {t}"));
+                continue;
+            }
+            let set = |ids: &[u32]| ids.iter().copied().collect::<BTreeSet<u32>>();
+            for id in set(got).symmetric_difference(&set(want)) {
+                let kth = probs[*got.last().unwrap() as usize];
+                let off = (probs[*id as usize] - kth).abs();
+                assert!(off < TIE, "{name} token {t}: {got:?}, expected {want:?}, {off} apart");
+            }
+            for (got, want) in got.iter().zip(want) {
+                let apart = (probs[*got as usize] - probs[*want as usize]).abs();
+                assert!(apart < TIE, "{name} token {t}: rank of {got} and {want}, {apart} apart");
+            }
+        }
+    }
+}
+
+fn bundled(bench: &Bench, tolerance: f32) {
+    let expected = Expected::read("tiny-gemma4-moe");
+    let model = load_f32(&tiny(), &bench.device, MoeImpl::Selected);
+    for text in 0..3 {
+        let prefix = format!("{text}.");
+        let (input, _) = expected.ints(&format!("{prefix}input_ids"));
+        let mut seen = Everything::default();
+        let logits = forward_all(model.as_ref(), &input, 1, &mut seen);
+        let want = expected.floats(&format!("{prefix}logits"));
+        assert_close(&logits, &want, tolerance, &format!("text {text} logits"));
+        routing(&seen.routed, &expected, &prefix, bench, model.as_ref());
+    }
+}
+
+#[test]
+fn gemma4_moe_on_flex() {
+    family("gemma4-moe", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_moe_dense_implementation_on_flex() {
+    family("gemma4-moe", &flex(), MoeImpl::Dense);
+}
+
+#[test]
+fn gemma4_dense_on_flex() {
+    family("gemma4-dense", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_per_layer_embeddings_and_shared_kv_on_flex() {
+    family("gemma4-ple-kvshared", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_sharded_multimodal_bfloat16_on_flex() {
+    family("gemma4-moe-multimodal-sharded", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn bundled_model_on_flex() {
+    bundled(&flex(), 1e-3);
+}
+
+#[test]
+fn gemma4_moe_on_wgpu() {
+    family("gemma4-moe", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_moe_dense_implementation_on_wgpu() {
+    family("gemma4-moe", &wgpu(), MoeImpl::Dense);
+}
+
+#[test]
+fn gemma4_dense_on_wgpu() {
+    family("gemma4-dense", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_per_layer_embeddings_and_shared_kv_on_wgpu() {
+    family("gemma4-ple-kvshared", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma4_sharded_multimodal_bfloat16_on_wgpu() {
+    family("gemma4-moe-multimodal-sharded", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn bundled_model_on_wgpu() {
+    bundled(&wgpu(), 2e-3);
+}

@@ -1,0 +1,62 @@
+//! Memory in use: the device's pools and the process.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Asking the system for the resident memory takes tens of microseconds: no more often than this.
+const RSS_EVERY: Duration = Duration::from_millis(10);
+
+/// Bytes held at one moment. `None` where the platform does not report them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// In use in the device's pools.
+    pub bytes_in_use: Option<u64>,
+    /// Held by the device's pools.
+    pub bytes_reserved: Option<u64>,
+    /// Resident memory of the process; also `None` between two samples, which are at least 10 ms apart.
+    pub rss_bytes: Option<u64>,
+}
+
+/// Reads memory use after steps.
+pub struct MemoryMeter {
+    device: Device,
+    system: System,
+    pid: Option<Pid>,
+    last: Option<Instant>,
+}
+
+impl MemoryMeter {
+    /// A meter for this process and a device.
+    pub fn new(device: &Device) -> Self {
+        MemoryMeter {
+            device: device.clone(),
+            system: System::new(),
+            pid: sysinfo::get_current_pid().ok(),
+            last: None,
+        }
+    }
+
+    /// Memory use now.
+    pub fn read(&mut self) -> MemoryUse {
+        let pools = self.device.memory_pool_usage();
+        let due = self.last.is_none_or(|last| last.elapsed() >= RSS_EVERY);
+        MemoryUse {
+            bytes_in_use: pools.as_ref().map(|p| p.bytes_in_use),
+            bytes_reserved: pools.as_ref().map(|p| p.bytes_reserved),
+            rss_bytes: if due { self.rss() } else { None },
+        }
+    }
+
+    fn rss(&mut self) -> Option<u64> {
+        self.last = Some(Instant::now());
+        let pid = self.pid?;
+        self.system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[pid]),
+            false,
+            ProcessRefreshKind::nothing().with_memory(),
+        );
+        self.system.process(pid).map(sysinfo::Process::memory)
+    }
+}

@@ -1,0 +1,350 @@
+//! What is kept of a run: rows of the four tables, filled while it goes on.
+//!
+//! During a forward pass the recorder only collects handles. After the pass it reads them in one
+//! transaction, so a device is asked once per step.
+
+use std::time::Instant;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, Transaction};
+use moescope_model::{MoeModel, Observer, Routing, ops};
+use moescope_trace::{
+    BackgroundWriter,
+    columns::{LayerColumns, Phase, RoutingColumns, StepColumns, TokenColumns},
+};
+
+use crate::{
+    error::{RecordError, Result},
+    memory::MemoryMeter,
+    text::Text,
+};
+
+/// Rows of the routing table after which a part is written.
+const PART_ROWS: usize = 1 << 18;
+/// Time after which a part is written even if it is small, so that a killed run loses little.
+const PART_SECONDS: f32 = 2.0;
+/// Logits held at once while scoring a prompt.
+const SCORED_LOGITS: usize = 1 << 26;
+
+/// One forward pass as the recorder needs to know it.
+pub struct Step<'a> {
+    /// Index of the prompt.
+    pub sequence: u32,
+    /// Domain of the prompt.
+    pub domain: &'a str,
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// Tokens processed, in order.
+    pub tokens: &'a [u32],
+    /// Tokens of the sequence before them.
+    pub context: usize,
+    /// Log-probability of the first of them, where known.
+    pub first_logprob: Option<f32>,
+    /// Wall time of the pass.
+    pub duration_ns: u64,
+    /// Time on the device.
+    pub device_ns: Option<u64>,
+}
+
+/// Fills tables and hands them to the writer, part by part.
+pub struct Recorder<'a> {
+    model: &'a dyn MoeModel,
+    text: &'a Text,
+    writer: BackgroundWriter,
+    keep_probs: bool,
+    meter: MemoryMeter,
+    pending: Vec<Routing>,
+    normed: Option<Tensor<2>>,
+    step: u32,
+    tokens: TokenColumns,
+    routing: RoutingColumns,
+    steps: StepColumns,
+    pub(crate) layers: LayerColumns,
+    last_part: Instant,
+    logprob_sum: f64,
+    logprob_count: u64,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder of `model` that writes to `writer`; `keep_probs` keeps whole router distributions.
+    pub fn new(
+        model: &'a dyn MoeModel,
+        text: &'a Text,
+        writer: BackgroundWriter,
+        keep_probs: bool,
+    ) -> Self {
+        Recorder {
+            model,
+            text,
+            writer,
+            keep_probs,
+            meter: MemoryMeter::new(model.device()),
+            pending: Vec::new(),
+            normed: None,
+            step: 0,
+            tokens: TokenColumns::default(),
+            routing: empty_routing(keep_probs),
+            steps: StepColumns::default(),
+            layers: LayerColumns::default(),
+            last_part: Instant::now(),
+            logprob_sum: 0.0,
+            logprob_count: 0,
+        }
+    }
+
+    /// Number of the next step.
+    pub fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// Mean log-probability of all tokens scored so far, nats, and their number.
+    pub fn mean_logprob(&self) -> Option<(f64, u64)> {
+        (self.logprob_count > 0)
+            .then(|| (self.logprob_sum / self.logprob_count as f64, self.logprob_count))
+    }
+
+    /// Keeps the rows of a forward pass that has just been observed, and reads `logits [V]` (the last
+    /// row of the pass) along with them.
+    ///
+    /// # Errors
+    ///
+    /// The device fails, or an earlier part could not be written.
+    pub fn record(&mut self, step: &Step<'_>, logits: Tensor<1>) -> Result<Vec<f32>> {
+        let memory = self.meter.read();
+        let scores = self.score(step);
+        let routed = Handles::of(std::mem::take(&mut self.pending), self.keep_probs);
+        let mut reads = Transaction::default().register(logits);
+        reads = scores.into_iter().fold(reads, Transaction::register);
+        let data = routed.register(reads).try_execute().map_err(|e| device(&e))?;
+        let mut data = data.into_iter();
+        let logits = floats(data.next())?;
+
+        let mut logprobs = vec![step.first_logprob];
+        for _ in 0..self.score_chunks(step) {
+            logprobs.extend(floats(data.next())?.into_iter().map(Some));
+        }
+        routed.read(&mut data, step, &mut self.routing)?;
+        self.push_tokens(step, &logprobs);
+        let steps = &mut self.steps;
+        steps.step.push(self.step);
+        steps.phase.push(step.phase);
+        steps.batch.push(1);
+        steps.tokens.push(step.tokens.len() as u32);
+        steps.context.push(step.context as u32);
+        steps.duration_ns.push(step.duration_ns);
+        steps.device_ns.push(step.device_ns);
+        steps.bytes_in_use.push(memory.bytes_in_use);
+        steps.bytes_reserved.push(memory.bytes_reserved);
+        steps.rss_bytes.push(memory.rss_bytes);
+        self.step += 1;
+        if self.routing.layer.len() >= PART_ROWS
+            || self.last_part.elapsed().as_secs_f32() >= PART_SECONDS
+        {
+            self.flush()?;
+        }
+        Ok(logits)
+    }
+
+    /// Hands everything kept so far to the writer.
+    ///
+    /// # Errors
+    ///
+    /// An earlier part could not be written.
+    pub fn flush(&mut self) -> Result<()> {
+        let routing = std::mem::replace(&mut self.routing, empty_routing(self.keep_probs));
+        self.writer.send_tokens(std::mem::take(&mut self.tokens))?;
+        self.writer.send_routing(routing)?;
+        self.writer.send_steps(std::mem::take(&mut self.steps))?;
+        self.writer.send_layers(std::mem::take(&mut self.layers))?;
+        self.last_part = Instant::now();
+        Ok(())
+    }
+
+    /// Writes what is left and returns the writer.
+    ///
+    /// # Errors
+    ///
+    /// A part could not be written.
+    pub fn finish(mut self) -> Result<BackgroundWriter> {
+        self.flush()?;
+        Ok(self.writer)
+    }
+
+    /// Log-probabilities of the pass's own tokens but the first, from the hidden states it left: the
+    /// head runs outside the timed pass.
+    fn score(&mut self, step: &Step<'_>) -> Vec<Tensor<1>> {
+        let normed = self.normed.take();
+        let n = step.tokens.len();
+        let Some(normed) = normed.filter(|_| n > 1) else { return Vec::new() };
+        let (rows, hidden) = (self.score_rows(), self.model.spec().hidden);
+        let chunks = (0..n - 1).step_by(rows).map(|from| {
+            let to = (from + rows).min(n - 1);
+            let part = normed.clone().slice([from..to, 0..hidden]);
+            ops::logits::log_prob(self.model.head(part), &step.tokens[from + 1..to + 1])
+        });
+        chunks.collect()
+    }
+
+    fn score_rows(&self) -> usize {
+        (SCORED_LOGITS / self.model.spec().vocab).clamp(1, 512)
+    }
+
+    fn score_chunks(&self, step: &Step<'_>) -> usize {
+        (step.tokens.len() - 1).div_ceil(self.score_rows())
+    }
+
+    fn push_tokens(&mut self, step: &Step<'_>, logprobs: &[Option<f32>]) {
+        for logprob in logprobs.iter().flatten() {
+            self.logprob_sum += f64::from(*logprob);
+            self.logprob_count += 1;
+        }
+        let rows = &mut self.tokens;
+        for (i, (&id, &logprob)) in step.tokens.iter().zip(logprobs).enumerate() {
+            rows.sequence.push(step.sequence);
+            rows.position.push((step.context + i) as u32);
+            rows.step.push(self.step);
+            rows.phase.push(step.phase);
+            rows.token_id.push(id);
+            rows.text.push(self.text.token(id));
+            rows.domain.push(step.domain.to_owned());
+            rows.logprob.push(logprob);
+        }
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn routed(&mut self, routing: Routing) {
+        self.pending.push(routing);
+    }
+
+    fn step_done(&mut self, normed: &Tensor<2>) {
+        self.normed = Some(normed.clone());
+    }
+}
+
+fn empty_routing(keep_probs: bool) -> RoutingColumns {
+    RoutingColumns { probs: keep_probs.then(Vec::new), ..RoutingColumns::default() }
+}
+
+/// Routing of one pass on the device, ready to be read.
+struct Handles {
+    /// Layers, in order.
+    layers: Vec<u16>,
+    /// Experts and experts per token; the layers of a model agree.
+    experts: usize,
+    top_k: usize,
+    /// One group of tensors per read: all layers joined on a GPU, layer by layer on the CPU, where a
+    /// read is only a look.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    experts: Tensor<2, Int>,
+    weights: Tensor<2>,
+    entropy: Tensor<1>,
+    margin: Tensor<1>,
+    probs: Option<Tensor<2>>,
+}
+
+impl Handles {
+    fn of(routed: Vec<Routing>, keep_probs: bool) -> Self {
+        let layers = routed.iter().map(|r| r.layer).collect();
+        let (experts, top_k) = routed
+            .first()
+            .map_or((0, 0), |r| (r.probs.dims()[1], r.weights.dims()[1]));
+        let mut groups: Vec<Group> = routed
+            .into_iter()
+            .map(|r| {
+                let (entropy, margin) = ops::router::spread(r.probs.clone(), r.experts.clone());
+                let probs = keep_probs.then_some(r.probs);
+                Group { experts: r.experts, weights: r.weights, entropy, margin, probs }
+            })
+            .collect();
+        if groups.len() > 1 && !ops::on_cpu(&groups[0].weights.device()) {
+            groups = vec![Group::join(groups)];
+        }
+        Handles { layers, experts, top_k, groups }
+    }
+
+    fn register(&self, mut reads: Transaction) -> Transaction {
+        for group in &self.groups {
+            reads = reads
+                .register(group.experts.clone())
+                .register(group.weights.clone())
+                .register(group.entropy.clone())
+                .register(group.margin.clone());
+            reads = group.probs.iter().cloned().fold(reads, Transaction::register);
+        }
+        reads
+    }
+
+    /// Takes the data of every group off `data` and appends rows, layer after layer.
+    fn read(
+        &self,
+        data: &mut impl Iterator<Item = TensorData>,
+        step: &Step<'_>,
+        rows: &mut RoutingColumns,
+    ) -> Result<()> {
+        for _ in &self.groups {
+            rows.experts.extend(experts(data.next())?);
+            rows.weights.extend(floats(data.next())?);
+            rows.entropy.extend(floats(data.next())?);
+            rows.margin.extend(floats(data.next())?);
+            if let Some(probs) = &mut rows.probs {
+                probs.extend(floats(data.next())?);
+            }
+        }
+        (rows.top_k, rows.experts_total) = (self.top_k, self.experts);
+        for layer in &self.layers {
+            for i in 0..step.tokens.len() {
+                rows.sequence.push(step.sequence);
+                rows.position.push((step.context + i) as u32);
+                rows.layer.push(*layer);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// All layers in one group, so that few large reads serve the step.
+    fn join(groups: Vec<Group>) -> Self {
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for group in groups {
+            columns.0.push(group.experts);
+            columns.1.push(group.weights);
+            columns.2.push(group.entropy);
+            columns.3.push(group.margin);
+            columns.4.extend(group.probs);
+        }
+        Group {
+            experts: Tensor::cat(columns.0, 0),
+            weights: Tensor::cat(columns.1, 0),
+            entropy: Tensor::cat(columns.2, 0),
+            margin: Tensor::cat(columns.3, 0),
+            probs: (!columns.4.is_empty()).then(|| Tensor::cat(columns.4, 0)),
+        }
+    }
+}
+
+fn floats(data: Option<TensorData>) -> Result<Vec<f32>> {
+    let data = data.ok_or_else(|| RecordError::Device("a read returned too little".into()))?;
+    let data = data.try_cast(DType::F32).map_err(|e| device(&e))?;
+    data.into_vec().map_err(|e| device(&e))
+}
+
+fn experts(data: Option<TensorData>) -> Result<Vec<u16>> {
+    let data = data.ok_or_else(|| RecordError::Device("a read returned too little".into()))?;
+    let data = data.try_cast(DType::I32).map_err(|e| device(&e))?;
+    let ids: Vec<i32> = data.into_vec().map_err(|e| device(&e))?;
+    Ok(ids.into_iter().map(|id| id as u16).collect())
+}
+
+pub(crate) fn device(error: &dyn std::fmt::Debug) -> RecordError {
+    RecordError::Device(format!("{error:?}"))
+}
+
+/// Ids as a tensor `[1, n]`.
+pub(crate) fn ids(tokens: &[u32], on: &Device) -> Tensor<2, Int> {
+    let values: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+    Tensor::from_data(TensorData::new(values, [1, tokens.len()]), (on, DType::I32))
+}

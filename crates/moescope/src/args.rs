@@ -1,0 +1,105 @@
+//! The commands and the options that mean the same in all of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use moescope_model::{DType, DeviceChoice, MoeImpl};
+
+use crate::commands;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Record the bundled model on this machine, compare two runs and write a report.
+    Demo(commands::demo::Demo),
+    /// Record a run: every prompt prefilled and continued, all routing kept.
+    Run(commands::run::Run),
+    /// Write a report over one or more runs: HTML, Markdown, SVG and PNG.
+    Report(commands::report::Report),
+    /// Parameters, bytes and MoE shape of a model.
+    Inspect(commands::inspect::Inspect),
+    /// Devices and their limits.
+    Devices(commands::devices::Devices),
+}
+
+impl Command {
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        match self {
+            Command::Demo(demo) => demo.execute(),
+            Command::Run(run) => run.execute(),
+            Command::Report(report) => report.execute(),
+            Command::Inspect(inspect) => inspect.execute(),
+            Command::Devices(devices) => devices.execute(),
+        }
+    }
+}
+
+/// Where and how a model computes.
+#[derive(Args, Clone)]
+pub(crate) struct Compute {
+    /// auto takes a hardware GPU where there is one, else the CPU.
+    #[arg(long, default_value = "auto", value_name = "auto|flex|wgpu[:N]")]
+    pub(crate) device: DeviceChoice,
+    /// Type the weights are held and multiplied in.
+    #[arg(long, default_value = "f32", value_name = "f32|f16|bf16")]
+    pub(crate) dtype: DType,
+    /// How the experts layers are computed: selected reads only the experts of each token, dense runs all.
+    #[arg(long, default_value = "selected", value_name = "selected|dense")]
+    pub(crate) moe_impl: MoeImpl,
+}
+
+/// How tokens are generated.
+#[derive(Args, Clone)]
+pub(crate) struct Generation {
+    /// Tokens generated per prompt; 0 is prefill only.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub(crate) max_tokens: usize,
+    /// Divides the logits before sampling; 0 is greedy.
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = non_negative)]
+    pub(crate) temperature: f32,
+    /// Sample among the K most probable tokens; 0 is all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub(crate) top_k: usize,
+    /// Sample among the smallest set of tokens with at least this probability.
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = probability)]
+    pub(crate) top_p: f32,
+    /// Seed of the sampler.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// Where results go.
+#[derive(Args, Clone)]
+pub(crate) struct Output {
+    /// Directory to write.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Replace what is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// How a table is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns.
+    Text,
+    /// One JSON document.
+    Json,
+    /// Comma-separated values.
+    Csv,
+}
+
+fn non_negative(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x >= 0.0 && x.is_finite() => Ok(x),
+        _ => Err("expected a number of at least 0".into()),
+    }
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err("expected a number above 0 and at most 1".into()),
+    }
+}

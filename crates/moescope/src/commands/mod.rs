@@ -1,0 +1,7 @@
+//! One file per command: arguments and printing only.
+
+pub(crate) mod demo;
+pub(crate) mod devices;
+pub(crate) mod inspect;
+pub(crate) mod report;
+pub(crate) mod run;

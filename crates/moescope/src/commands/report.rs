@@ -1,0 +1,59 @@
+//! `moescope report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use moescope_analysis::{Finding, Options, analyze_all, findings};
+use moescope_report::{ReportOptions, ReportPaths, render, sanitize};
+use moescope_trace::Run;
+
+use crate::{args::Output, ui};
+
+/// Write a report over one or more runs.
+#[derive(Args)]
+pub(crate) struct Report {
+    /// Run directories; the others are compared with the first.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    /// Heading; the names of the models by default.
+    #[arg(long)]
+    title: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let options = ReportOptions {
+            title: self.title,
+            command: std::env::args().collect(),
+            out_dir: self.output.output,
+            force: self.output.force,
+        };
+        let (paths, findings) = write(&self.runs, &options)?;
+        let mut text = top_findings(&findings);
+        text.push_str(&format!("{}\n", sanitize(&paths.html.display().to_string())));
+        text.push_str(&format!("{}\n", sanitize(&paths.markdown.display().to_string())));
+        ui::print(&text)
+    }
+}
+
+/// Analyses runs and writes their report.
+pub(crate) fn write(
+    runs: &[PathBuf],
+    options: &ReportOptions,
+) -> anyhow::Result<(ReportPaths, Vec<Finding>)> {
+    let runs = runs.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>, _>>()?;
+    for run in runs.iter().filter(|run| run.is_partial()) {
+        ui::note(format!("{}: partial run; what it holds is reported", run.path().display()));
+    }
+    let (analyses, comparisons) = analyze_all(&runs, &Options::default())?;
+    let findings = findings(&analyses, &comparisons);
+    let paths = render(&analyses, &comparisons, &findings, options)?;
+    Ok((paths, findings))
+}
+
+/// The three findings with the largest effects, one line each.
+pub(crate) fn top_findings(findings: &[Finding]) -> String {
+    findings.iter().take(3).map(|finding| format!("- {}\n", sanitize(&finding.headline))).collect()
+}

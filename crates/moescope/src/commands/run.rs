@@ -1,0 +1,242 @@
+//! `moescope run`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use moescope_model::{Adapter, Checkpoint, LoadOptions, device, load};
+use moescope_record::{
+    RunOptions, Sampling, Summary, Text,
+    conditions::Conditions,
+    prompts,
+    run::{encode, run, tokens_by_domain},
+};
+use moescope_report::sanitize;
+use moescope_trace::{BackgroundWriter, RunWriter};
+
+use crate::{
+    args::{Compute, Format, Generation, Output},
+    ui::{self, Unit},
+};
+
+/// Record a run.
+#[derive(Args)]
+pub(crate) struct Run {
+    /// Model directory, or a safetensors file in it.
+    model: PathBuf,
+    /// Prompts: a .jsonl or .txt file, a directory of them, or - for JSON lines on stdin.
+    #[arg(long, value_name = "PATH|-")]
+    prompts: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    generation: Generation,
+    /// Use only the first N prompts of each domain.
+    #[arg(long, value_name = "N")]
+    per_domain: Option<usize>,
+    /// Keep the whole router distribution of every token, not only entropy and margin.
+    #[arg(long)]
+    probs: bool,
+    /// Time every component, with a synchronisation after each; step times are then longer than real ones.
+    #[arg(long)]
+    profile: bool,
+    /// Name of the run in tables and legends; the model's by default.
+    #[arg(long)]
+    name: Option<String>,
+    /// How the summary is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+impl Run {
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let (adapter, note) = device::choose(self.compute.device)?;
+        if let Some(note) = note {
+            ui::note(note);
+        }
+        let name = self.name.clone().unwrap_or_else(|| model_name(&self.model));
+        let job = Job {
+            model: &self.model,
+            name: &name,
+            adapter: &adapter,
+            compute: &self.compute,
+            generation: &self.generation,
+            prompts: &self.prompts,
+            per_domain: self.per_domain,
+            probs: self.probs,
+            profile: self.profile,
+            output: &self.output.output,
+            force: self.output.force,
+        };
+        let summary = job.record()?;
+        ui::print(&match self.format {
+            Format::Text => text(&name, &adapter, &self.output.output, &summary),
+            Format::Json => serde_json::to_string_pretty(&document(&summary))? + "\n",
+            Format::Csv => csv(&summary),
+        })
+    }
+}
+
+/// One run to record, from `run` or `demo`.
+pub(crate) struct Job<'a> {
+    pub(crate) model: &'a Path,
+    pub(crate) name: &'a str,
+    pub(crate) adapter: &'a Adapter,
+    pub(crate) compute: &'a Compute,
+    pub(crate) generation: &'a Generation,
+    pub(crate) prompts: &'a Path,
+    pub(crate) per_domain: Option<usize>,
+    pub(crate) probs: bool,
+    pub(crate) profile: bool,
+    pub(crate) output: &'a Path,
+    pub(crate) force: bool,
+}
+
+impl Job<'_> {
+    /// Loads, checks everything that can be checked before anything is written, runs, records.
+    pub(crate) fn record(&self) -> anyhow::Result<Summary> {
+        let checkpoint = Checkpoint::open(self.model)?;
+        let text = Text::open(checkpoint.dir())?;
+        let mut prompts = prompts::read(self.prompts)?;
+        if let Some(n) = self.per_domain {
+            let mut seen = std::collections::HashMap::<String, usize>::new();
+            prompts.retain(|prompt| {
+                let count = seen.entry(prompt.domain.clone()).or_default();
+                *count += 1;
+                *count <= n
+            });
+        }
+        let target = self.adapter.open();
+        let bar = ui::progress(0, "loading", Unit::Bytes);
+        let progress = |read, total| {
+            bar.set_length(total);
+            bar.set_position(read);
+        };
+        let options = LoadOptions {
+            device: &target,
+            dtype: self.compute.dtype,
+            moe_impl: self.compute.moe_impl,
+            progress: &progress,
+        };
+        let (model, weights) = load(&checkpoint, &options)?;
+        bar.finish_and_clear();
+
+        let options = RunOptions {
+            max_tokens: self.generation.max_tokens,
+            sampling: Sampling {
+                temperature: self.generation.temperature,
+                top_k: self.generation.top_k,
+                top_p: self.generation.top_p,
+            },
+            seed: self.generation.seed,
+            eos: checkpoint.eos_ids(),
+            keep_probs: self.probs,
+            profile: self.profile,
+        };
+        let prompts = encode(model.as_ref(), &text, &prompts, options.max_tokens)?;
+        let manifest = Conditions {
+            name: self.name,
+            source: &self.model.display().to_string(),
+            checkpoint: &checkpoint,
+            spec: model.spec(),
+            weights: &weights,
+            dtype: self.compute.dtype,
+            moe_impl: self.compute.moe_impl,
+            adapter: self.adapter,
+            prompts: &prompts,
+            options: &options,
+            command: std::env::args().collect(),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("MOESCOPE_GIT_COMMIT"),
+        }
+        .manifest();
+        let writer = BackgroundWriter::spawn(RunWriter::create(self.output, manifest, self.force)?)?;
+
+        let domains = tokens_by_domain(&prompts);
+        let total = domains.values().sum::<usize>() + prompts.len() * options.max_tokens;
+        let bar = ui::progress(total as u64, self.name, Unit::Tokens);
+        let mut progress = |p: moescope_record::Progress| bar.set_position(p.tokens);
+        let (summary, writer) =
+            run(model.as_ref(), &text, &prompts, &options, writer, &mut progress).with_context(
+                || format!("{}: the run stays readable as partial", self.output.display()),
+            )?;
+        writer.finish()?;
+        bar.finish_and_clear();
+        Ok(summary)
+    }
+}
+
+/// The last part of a model's path.
+pub(crate) fn model_name(model: &Path) -> String {
+    let dir = if model.is_file() { model.parent().unwrap_or(model) } else { model };
+    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn text(name: &str, adapter: &Adapter, output: &Path, summary: &Summary) -> String {
+    let rate = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{r:.0} tokens/s"));
+    let mut rows = vec![
+        ("model", sanitize(name).into_owned()),
+        ("device", format!("{} ({})", sanitize(&adapter.name), adapter.option)),
+        ("prompts", ui::count(summary.prompts as u64)),
+        (
+            "prefill",
+            format!("{} tokens, {}", ui::count(summary.prefill_tokens), rate(summary.prefill_rate())),
+        ),
+        (
+            "decode",
+            format!("{} tokens, {}", ui::count(summary.decode_tokens), rate(summary.decode_rate())),
+        ),
+    ];
+    if let Some((mean, count)) = summary.mean_logprob {
+        let perplexity = (-mean).exp();
+        rows.push((
+            "log-probability",
+            format!(
+                "{mean:.3} nats per token over {} tokens (perplexity {perplexity:.1})",
+                ui::count(count)
+            ),
+        ));
+    }
+    rows.push(("time", format!("{:.1} s", summary.wall_ns as f64 / 1e9)));
+    rows.push(("run", sanitize(&output.display().to_string()).into_owned()));
+    rows.iter().map(|(label, value)| format!("{label:<16} {value}\n")).collect()
+}
+
+fn document(summary: &Summary) -> serde_json::Value {
+    serde_json::json!({
+        "prompts": summary.prompts,
+        "prefill_tokens": summary.prefill_tokens,
+        "prefill_tokens_per_second": summary.prefill_rate(),
+        "decode_tokens": summary.decode_tokens,
+        "decode_tokens_per_second": summary.decode_rate(),
+        "mean_logprob_nats": summary.mean_logprob.map(|(mean, _)| mean),
+        "scored_tokens": summary.mean_logprob.map_or(0, |(_, count)| count),
+        "wall_ns": summary.wall_ns,
+    })
+}
+
+fn csv(summary: &Summary) -> String {
+    let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
+    let header = [
+        "prompts",
+        "prefill_tokens",
+        "prefill_tokens_per_second",
+        "decode_tokens",
+        "decode_tokens_per_second",
+        "mean_logprob_nats",
+        "wall_ns",
+    ];
+    let row = vec![
+        summary.prompts.to_string(),
+        summary.prefill_tokens.to_string(),
+        number(summary.prefill_rate()),
+        summary.decode_tokens.to_string(),
+        number(summary.decode_rate()),
+        number(summary.mean_logprob.map(|(mean, _)| mean)),
+        summary.wall_ns.to_string(),
+    ];
+    ui::csv(&header, &[row])
+}

@@ -1,0 +1,150 @@
+//! What a person sees: notes, progress, errors, tables.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use moescope_report::sanitize;
+
+/// A note on stderr.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let mut stderr = std::io::stderr().lock();
+    // A closed stderr is no reason to stop.
+    let _ = writeln!(stderr, "{}", sanitize(text.as_ref()));
+}
+
+/// An error with its causes on stderr, hints last.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let mut text = format!("{error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Transparent wrappers repeat what they wrap.
+        if !text.contains(&cause) {
+            text.push_str(&format!(": {cause}"));
+        }
+    }
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let label = if colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{label}: {}", sanitize(&text));
+}
+
+/// A result on stdout. A reader that went away (`| head`) ends the program quietly.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A bar over `len` units on a terminal; nothing elsewhere.
+pub(crate) fn progress(len: u64, label: &str, unit: Unit) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(10));
+    let template = match unit {
+        Unit::Bytes => "{msg:<24} {wide_bar} {bytes}/{total_bytes} {eta}",
+        Unit::Tokens => "{msg:<24} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}",
+    };
+    // The templates are fixed and valid; the default style is the harmless fallback.
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(sanitize(label).into_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Bytes,
+    Tokens,
+}
+
+/// Rows as aligned columns: the first left, the others right.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (i, (cell, width)) in cells.zip(&widths).enumerate() {
+            let pad = " ".repeat(width - cell.chars().count().min(*width));
+            match i {
+                0 => text.push_str(&format!("{cell}{pad}")),
+                _ => text.push_str(&format!("  {pad}{cell}")),
+            }
+        }
+        text.trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut header.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// Rows as CSV (RFC 4180).
+pub(crate) fn csv(header: &[&str], rows: &[Vec<String>]) -> String {
+    let field = |cell: &str| match cell.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    };
+    let mut text = header.join(",") + "\n";
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| field(cell)).collect();
+        text.push_str(&(cells.join(",") + "\n"));
+    }
+    text
+}
+
+/// A count with thousands separators.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in the largest unit that keeps a digit before the point.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{n} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(6_180_422), "6,180,422");
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(24 * 1024 * 1024), "24.0 MiB");
+    }
+
+    #[test]
+    fn tables_align_and_csv_quotes() {
+        let rows = vec![vec!["a".into(), "1".into()], vec!["long".into(), "12,5".into()]];
+        assert_eq!(table(&["part", "n"], &rows), "part     n\na        1\nlong  12,5\n");
+        assert_eq!(csv(&["part", "n"], &rows), "part,n\na,1\nlong,\"12,5\"\n");
+    }
+}
