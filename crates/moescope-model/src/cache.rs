@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn positions(tensor: Tensor<4>) -> Vec<f32> {
-        tensor.into_data().into_vec::<f32>().unwrap()
+        tensor.into_data().try_into_vec::<f32>().unwrap()
     }
 
     fn tokens(from: usize, to: usize) -> Tensor<4> {

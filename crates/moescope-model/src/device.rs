@@ -191,7 +191,7 @@ fn adapters_of(api: wgpu::Backends) -> Vec<Adapter> {
         backends: api,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let found = burn::tensor::future::block_on(instance.enumerate_adapters(api));
+    let found = cubecl::future::block_on(instance.enumerate_adapters(api));
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut list = Vec::new();
     for adapter in found {

@@ -81,7 +81,7 @@ fn a_cleared_cache_starts_over() {
     let model = load_f32(&fixture("gemma4-moe"), &Device::flex(), MoeImpl::Selected);
     let tokens = tokens(1);
     let mut cache = KvCache::new(model.spec(), 1, 64, model.device()).unwrap();
-    let mut run = |cache: &mut KvCache| {
+    let run = |cache: &mut KvCache| {
         let input = ids(&tokens, 1, model.device());
         floats(model.forward(input, cache, &mut Unobserved, LogitsFor::All).unwrap())
     };

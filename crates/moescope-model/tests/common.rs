@@ -9,42 +9,38 @@ use moescope_model::{
 use safetensors::SafeTensors;
 
 /// The folder of a fixture.
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// The bundled model.
-pub fn tiny() -> PathBuf {
+pub(crate) fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/tiny-gemma4-moe")
 }
 
 /// Loads a model in f32.
-pub fn load_f32(path: &Path, device: &Device, moe_impl: MoeImpl) -> Box<dyn MoeModel> {
+pub(crate) fn load_f32(path: &Path, device: &Device, moe_impl: MoeImpl) -> Box<dyn MoeModel> {
     let checkpoint = Checkpoint::open(path).unwrap();
     let options = LoadOptions { device, dtype: DType::F32, moe_impl, progress: &|_, _| {} };
     load(&checkpoint, &options).unwrap().0
 }
 
 /// Values of an independent implementation.
-pub struct Expected(Vec<u8>);
+pub(crate) struct Expected(Vec<u8>);
 
 impl Expected {
-    pub fn read(folder: &str) -> Self {
+    pub(crate) fn read(folder: &str) -> Self {
         Expected(std::fs::read(fixture(folder).join("expected.safetensors")).unwrap())
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
-    }
-
-    pub fn floats(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         let all = SafeTensors::deserialize(&self.0).unwrap();
         let tensor = all.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
         tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
     /// Integers and their shape.
-    pub fn ints(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
+    pub(crate) fn ints(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
         let all = SafeTensors::deserialize(&self.0).unwrap();
         let tensor = all.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
         let ints = tensor.data().as_chunks::<8>().0;
@@ -53,7 +49,7 @@ impl Expected {
 }
 
 /// Token ids `[batch, n]` on a device.
-pub fn ids(ids: &[u32], batch: usize, device: &Device) -> Tensor<2, Int> {
+pub(crate) fn ids(ids: &[u32], batch: usize, device: &Device) -> Tensor<2, Int> {
     let data: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     Tensor::from_data(
         TensorData::new(data, [batch, ids.len() / batch]),
@@ -61,25 +57,25 @@ pub fn ids(ids: &[u32], batch: usize, device: &Device) -> Tensor<2, Int> {
     )
 }
 
-pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data_dtype(BurnDType::F32).into_vec().unwrap()
+pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data_dtype(BurnDType::F32).try_into_vec().unwrap()
 }
 
 /// Everything an observer is shown, on the host.
 #[derive(Default)]
-pub struct Everything {
+pub(crate) struct Everything {
     /// As transformers numbers them: after the embedding, after each layer but the last, after the norm.
-    pub hidden: Vec<Vec<f32>>,
-    pub routed: Vec<Routed>,
+    pub(crate) hidden: Vec<Vec<f32>>,
+    pub(crate) routed: Vec<Routed>,
 }
 
-pub struct Routed {
-    pub layer: u16,
-    pub probs: Vec<f32>,
-    pub experts: Vec<u32>,
-    pub weights: Vec<f32>,
-    pub k: usize,
-    pub e: usize,
+pub(crate) struct Routed {
+    pub(crate) layer: u16,
+    pub(crate) probs: Vec<f32>,
+    pub(crate) experts: Vec<u32>,
+    pub(crate) weights: Vec<f32>,
+    pub(crate) k: usize,
+    pub(crate) e: usize,
 }
 
 impl Observer for Everything {
@@ -105,7 +101,7 @@ impl Observer for Everything {
             experts: routing
                 .experts
                 .into_data_dtype(BurnDType::I64)
-                .into_vec::<i64>()
+                .try_into_vec::<i64>()
                 .unwrap()
                 .into_iter()
                 .map(|e| e as u32)
@@ -118,7 +114,7 @@ impl Observer for Everything {
 }
 
 /// One forward pass from an empty cache.
-pub fn forward_all(
+pub(crate) fn forward_all(
     model: &dyn MoeModel,
     tokens: &[u32],
     batch: usize,
@@ -131,12 +127,12 @@ pub fn forward_all(
 }
 
 /// Index of the largest element.
-pub fn argmax(row: &[f32]) -> u32 {
+pub(crate) fn argmax(row: &[f32]) -> u32 {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32
 }
 
 /// Greedy continuation with a cache: prefill, then one token at a time.
-pub fn generate(model: &dyn MoeModel, prompt: &[u32], total: usize) -> Vec<u32> {
+pub(crate) fn generate(model: &dyn MoeModel, prompt: &[u32], total: usize) -> Vec<u32> {
     let mut cache = KvCache::new(model.spec(), 1, total, model.device()).unwrap();
     let mut tokens = prompt.to_vec();
     let mut next = prompt.to_vec();
@@ -150,7 +146,7 @@ pub fn generate(model: &dyn MoeModel, prompt: &[u32], total: usize) -> Vec<u32> 
     tokens
 }
 
-pub fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         // Written so that a NaN fails.

@@ -164,5 +164,5 @@ fn names_of_implementations_round_trip() {
 }
 
 fn ints(tensor: Tensor<2, Int>) -> Vec<i64> {
-    tensor.into_data_dtype(BurnDType::I64).into_vec().unwrap()
+    tensor.into_data_dtype(BurnDType::I64).try_into_vec().unwrap()
 }

@@ -83,7 +83,7 @@ pub fn generate(
             }
             None => {
                 let data = pass.logits.try_into_data().map_err(|e| device(&e))?;
-                data.into_vec().map_err(|e| device(&e))?
+                data.try_into_vec().map_err(|e| device(&e))?
             }
         };
         if generated.tokens.len() == request.max_tokens {

@@ -329,13 +329,13 @@ impl Group {
 fn floats(data: Option<TensorData>) -> Result<Vec<f32>> {
     let data = data.ok_or_else(|| RecordError::Device("a read returned too little".into()))?;
     let data = data.try_cast(DType::F32).map_err(|e| device(&e))?;
-    data.into_vec().map_err(|e| device(&e))
+    data.try_into_vec().map_err(|e| device(&e))
 }
 
 fn experts(data: Option<TensorData>) -> Result<Vec<u16>> {
     let data = data.ok_or_else(|| RecordError::Device("a read returned too little".into()))?;
     let data = data.try_cast(DType::I32).map_err(|e| device(&e))?;
-    let ids: Vec<i32> = data.into_vec().map_err(|e| device(&e))?;
+    let ids: Vec<i32> = data.try_into_vec().map_err(|e| device(&e))?;
     Ok(ids.into_iter().map(|id| id as u16).collect())
 }
 

@@ -8,7 +8,7 @@ use super::cpu;
 pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
     if cpu::is_cpu(&x.device()) {
         let shape = x.dims();
-        let mut values = match cpu::host(x).into_data().into_vec::<f32>() {
+        let mut values = match cpu::host(x).into_data().try_into_vec::<f32>() {
             Ok(values) => values,
             Err(_) => unreachable!("logits are f32"),
         };

@@ -76,7 +76,7 @@ mod tests {
         let rope = Rope::proportional(1e6, 32, 0.25);
         assert_eq!(rope.inv_freq.len(), 16);
         assert_eq!(rope.inv_freq[0], 1.0);
-        assert!((rope.inv_freq[3] - 1e6f32.powf(-6.0 / 32.0)).abs() < 1e-9);
+        assert!((f64::from(rope.inv_freq[3]) - 1e6f64.powf(-6.0 / 32.0)).abs() < 1e-8);
         assert!(rope.inv_freq[4..].iter().all(|&f| f == 0.0));
     }
 }

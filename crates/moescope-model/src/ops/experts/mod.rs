@@ -3,6 +3,7 @@
 //! Several implementations compute the same sum; [`IMPLEMENTATIONS`] lists them.
 
 mod dense;
+mod extension;
 mod kernels;
 mod selected;
 

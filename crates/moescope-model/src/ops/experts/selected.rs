@@ -8,7 +8,8 @@ use burn::tensor::Tensor;
 
 use super::{
     Experts,
-    kernels::{TILE_ROWS, expert_plan, expert_rows, expert_sum, expert_tiles},
+    extension::{expert_plan, expert_rows, expert_sum, expert_tiles},
+    kernels::TILE_ROWS,
 };
 use crate::ops::{
     cpu::{self, WeightSlice, experts::Shape},
