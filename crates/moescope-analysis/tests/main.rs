@@ -1,5 +1,8 @@
 //! One binary for all tests of this crate: it links large libraries.
 
+// A test that meets what it does not expect should panic.
+#![allow(clippy::unwrap_used)]
+
 #[path = "main/chance.rs"]
 mod chance;
 #[path = "main/compare.rs"]

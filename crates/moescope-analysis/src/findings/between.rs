@@ -1,7 +1,7 @@
 //! Findings about how runs differ.
 
 use super::speed::{device, throughput};
-use super::words::{interval, list, number, percent, rate, thousands, times};
+use super::words::{interval, interval_sentence, list, number, percent, rate, thousands, times};
 use super::{Basis, Finding, apart, effect, stands_out, strongest};
 use crate::analysis::Analysis;
 use crate::compare::{Comparison, TokenWise};
@@ -9,23 +9,30 @@ use crate::row::{Index, MetricRow};
 
 use moescope_trace::manifest::Weights;
 
+/// Of each kind, the comparisons that show most; with twenty runs the rest is for the table.
+const MOST: usize = 3;
+
 pub(super) fn findings(analyses: &[Analysis], comparisons: &[Comparison]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for comparison in comparisons {
-        let (Some(base), Some(other)) =
-            (analyses.get(comparison.base), analyses.get(comparison.other))
-        else {
-            continue;
-        };
-        findings.extend(speed(base, other));
-        let trained =
-            [base, other].iter().all(|run| run.manifest.model.weights == Weights::Trained);
-        if trained {
-            findings.extend(overlap(comparison, base, other));
-            findings.extend(moved(comparison, base, other));
-        }
-    }
-    findings
+    [speed, overlap, moved]
+        .into_iter()
+        .flat_map(|finding| {
+            let mut found: Vec<Finding> = comparisons
+                .iter()
+                .filter_map(|comparison| {
+                    let base = analyses.get(comparison.base)?;
+                    finding(comparison, base, analyses.get(comparison.other)?)
+                })
+                .collect();
+            found.sort_by(|a, b| b.effect.total_cmp(&a.effect));
+            found.truncate(MOST);
+            found
+        })
+        .collect()
+}
+
+/// Whether the routing of both runs means something.
+fn trained(base: &Analysis, other: &Analysis) -> bool {
+    [base, other].iter().all(|run| run.manifest.model.weights == Weights::Trained)
 }
 
 /// What differs in the machines of two runs; empty if their speeds can be compared.
@@ -48,7 +55,7 @@ fn machine_differences(base: &Analysis, other: &Analysis) -> Vec<&'static str> {
 }
 
 /// Speed of a run against the base, in the phase where it differs most.
-fn speed(base: &Analysis, other: &Analysis) -> Option<Finding> {
+fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
     let phases = ["prefill", "decode"].into_iter().filter_map(|phase| {
         let (before, after) = (throughput(base, phase)?, throughput(other, phase)?);
         Some((effect(after.value, before.value), (phase, before, after)))
@@ -127,7 +134,7 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
     let TokenWise::Compared { tokens, left_out } = comparison.token_wise else {
         return None;
     };
-    let row = comparison.overall("routing_overlap")?;
+    let row = comparison.overall("routing_overlap").filter(|_| trained(base, other))?;
     let chance = row.chance?;
     let (names, value) =
         (format!("{} and {}", base.labelled_name(), other.labelled_name()), row.value);
@@ -175,9 +182,9 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
             percent(chance)
         ),
         detail: format!(
-            "Over {} tokens that both read after the same tokens{}.{}{}{rest}",
+            "Over {} tokens that both read after the same tokens.{}{}{}{rest}",
             thousands(tokens as u64),
-            interval(row.interval, precise),
+            interval_sentence(row.interval, precise),
             least.unwrap_or_default(),
             same.unwrap_or_default()
         ),
@@ -203,6 +210,9 @@ fn moved(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option<F
     const NOTABLE: f64 = 0.1;
     let rows: Vec<&MetricRow> =
         comparison.rows.iter().filter(|row| row.metric == "utilisation_difference").collect();
+    if !trained(base, other) {
+        return None;
+    }
     let among = rows.len();
     let sequences = base.sequences.min(other.sequences);
     let basis = Basis { sequences, least_error: 0.0, among };

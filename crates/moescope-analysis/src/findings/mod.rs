@@ -116,7 +116,7 @@ fn elsewhere(
         .collect()
 }
 
-/// The candidate with the largest effect.
+/// The candidate with the largest effect; of equal ones the first.
 fn strongest<T>(candidates: impl Iterator<Item = (f64, T)>) -> Option<(f64, T)> {
-    candidates.max_by(|a, b| a.0.total_cmp(&b.0))
+    candidates.reduce(|best, next| if next.0 > best.0 { next } else { best })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use moescope_trace::manifest::Weights;
 
-use super::words::{counted, interval, list, number, percent, thousands, times};
+use super::words::{counted, interval, interval_sentence, list, number, percent, thousands, times};
 use super::{Basis, Finding, apart, effect, elsewhere, place, share_error, stands_out, strongest};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
@@ -56,10 +56,10 @@ fn specialised(analyses: &[Analysis]) -> Option<Finding> {
             percent(chance)
         ),
         detail: format!(
-            "It takes {} of the tokens of the other domains{}. No other of {} of domain and expert \
-             is further above both.{others_in}",
+            "Of the tokens of the other domains it takes {}.{} No other of {} of domain and expert is \
+             further above both.{others_in}",
             percent(others),
-            interval(row.interval, percent),
+            interval_sentence(row.interval, percent),
             counted(among, "pair")
         ),
         figure: Some("specialisation"),
@@ -152,11 +152,11 @@ fn hottest(analyses: &[Analysis]) -> Option<Finding> {
             place(analyses, analysis)
         ),
         detail: format!(
-            "It serves {} of the layer's selections; {} would be even{}. It is the most used of {}.\
+            "It serves {}{} of the layer's selections; {} would be even. It is the most used of {}.\
              {others}",
             percent(row.value / experts),
+            interval(row.interval.map(|(low, high)| (low / experts, high / experts)), percent),
             percent(1.0 / experts),
-            interval(row.interval, |value| number(value) + " times"),
             counted(among, "expert")
         ),
         figure: Some("utilisation"),
@@ -274,9 +274,11 @@ fn least_balanced(analyses: &[Analysis]) -> Option<Finding> {
             place(analyses, analysis)
         ),
         detail: format!(
-            "Uniform routing would give {}{}; {}.{others}",
+            "Uniform routing would give {};{} {}.{others}",
             number(chance),
-            interval(row.interval, number),
+            row.interval.map_or_else(String::new, |(low, high)| {
+                format!(" the 95 % interval is {} to {},", number(low), number(high))
+            }),
             list(&also)
         ),
         figure: Some("balance"),
@@ -366,7 +368,7 @@ fn predictable(analyses: &[Analysis]) -> Option<Finding> {
         let mut domains: Vec<&MetricRow> = domains.collect();
         domains.sort_by(|a, b| a.value.total_cmp(&b.value));
         let (worst, best) = (*domains.first()?, *domains.last()?);
-        apart(worst, best).then(|| (best.value - worst.value, (analysis, worst, best, phase)))
+        apart(worst, best).then_some((best.value - worst.value, (analysis, worst, best, phase)))
     });
     let (size, (analysis, worst, best, phase)) = strongest(extremes)?;
     let name = |row: &MetricRow| row.domain.clone().unwrap_or_default();
@@ -381,8 +383,13 @@ fn predictable(analyses: &[Analysis]) -> Option<Finding> {
             place(analyses, analysis)
         ),
         detail: format!(
-            "Mean log-probability of prompt tokens{} and{}; over all domains {}.",
+            "Mean log-probability of {}. \"{}\": {}{}; \"{}\": {}{}; all domains: {}.",
+            if phase.is_some() { "prompt tokens" } else { "tokens" },
+            name(best),
+            number(best.value),
             interval(best.interval, number),
+            name(worst),
+            number(worst.value),
             interval(worst.interval, number),
             number(overall.value)
         ),

@@ -1,6 +1,6 @@
 //! Findings about time and memory of single runs.
 
-use super::words::{bytes, counted, duration, interval, percent, rate, times};
+use super::words::{bytes, duration, interval, percent, rate, thousands, times};
 use super::{Finding, effect, elsewhere, place, strongest};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
@@ -92,9 +92,9 @@ fn tail(analyses: &[Analysis]) -> Option<Finding> {
             place(analyses, analysis)
         ),
         detail: format!(
-            "99th percentile{} of {}.",
+            "99th percentile{} of {} decode passes.",
             interval(slow.interval, duration),
-            counted(passes(analysis), "decode pass").replace("passs", "passes")
+            thousands(passes(analysis) as u64)
         ),
         figure: Some("latency"),
         effect: size,
@@ -102,17 +102,15 @@ fn tail(analyses: &[Analysis]) -> Option<Finding> {
     })
 }
 
-/// The most memory beside the bytes of the weights.
+/// The most device memory beside the bytes of the weights. (The memory of the process is no measure
+/// of a model: libraries and shader compilers are in it.)
 fn memory(analyses: &[Analysis]) -> Option<Finding> {
     let peak = analyses.iter().filter_map(|analysis| {
-        let bytes = analysis.manifest.model.bytes as f64;
-        let (value, what) = match analysis.value("peak_bytes_in_use", None) {
-            Some(value) => (value, "device memory"),
-            None => (analysis.value("peak_rss_bytes", None)?, "process memory"),
-        };
-        (bytes > 0.0 && value > 0.0).then(|| (effect(value, bytes), (analysis, value, what, bytes)))
+        let weights = analysis.manifest.model.bytes as f64;
+        let value = analysis.value("peak_bytes_in_use", None)?;
+        (weights > 0.0 && value > 0.0).then(|| (effect(value, weights), (analysis, value, weights)))
     });
-    let (size, (analysis, value, what, weights)) = strongest(peak)?;
+    let (size, (analysis, value, weights)) = strongest(peak)?;
     let more: Vec<String> =
         [("peak_bytes_reserved", "The allocator held"), ("peak_rss_bytes", "The process held")]
             .into_iter()
@@ -120,15 +118,17 @@ fn memory(analyses: &[Analysis]) -> Option<Finding> {
                 Some(format!(" {words} at most {}.", bytes(analysis.value(metric, None)?)))
             })
             .collect();
+    let others =
+        elsewhere(analyses, analysis, |other| Some(bytes(other.value("peak_bytes_in_use", None)?)));
     Some(Finding {
         headline: format!(
-            "At most {} of {what} is in use, {} the {} of the weights{}",
+            "At most {} of device memory is in use, {} the {} of the weights{}",
             bytes(value),
             times(value / weights),
             bytes(weights),
             place(analyses, analysis)
         ),
-        detail: format!("Measured after each forward pass.{}", more.concat()),
+        detail: format!("Measured after each forward pass.{}{others}", more.concat()),
         figure: Some("memory"),
         effect: size,
         caveat: false,

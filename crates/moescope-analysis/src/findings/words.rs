@@ -1,11 +1,11 @@
 //! Numbers as a reader wants them.
 
-/// `61 %`, `12.5 %`, `0.31 %`: two or three digits that mean something.
+/// `61 %`, `12.5 %`, `6.25 %`: two or three digits that mean something.
 pub(super) fn percent(share: f64) -> String {
     let value = share * 100.0;
     let text = match value.abs() {
         size if size >= 20.0 && share < 0.995 => format!("{value:.0}"),
-        size if size >= 1.0 => format!("{value:.1}"),
+        size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     };
     format!("{} %", trimmed(&text))
@@ -81,6 +81,16 @@ pub(super) fn rate(per_second: f64) -> String {
 pub(super) fn interval(interval: Option<(f64, f64)>, number: impl Fn(f64) -> String) -> String {
     interval.map_or_else(String::new, |(low, high)| {
         format!(" (95 % interval {} to {})", number(low), number(high))
+    })
+}
+
+/// ` The 95 % interval over sequences is 55 % to 66 %.`, or nothing.
+pub(super) fn interval_sentence(
+    interval: Option<(f64, f64)>,
+    number: impl Fn(f64) -> String,
+) -> String {
+    interval.map_or_else(String::new, |(low, high)| {
+        format!(" The 95 % interval over sequences is {} to {}.", number(low), number(high))
     })
 }
 
