@@ -1,0 +1,55 @@
+//! Legends: which mark is which run.
+
+use super::{Align, Canvas, LABEL, Marker, fit, text_width};
+use crate::data::{Data, Run};
+use crate::palette::Ink;
+
+/// One entry.
+pub(crate) enum Key {
+    /// A run or quantity: marker and colour.
+    Mark(Marker, Ink),
+    /// A line without points.
+    Line(Ink),
+    /// The dashed line of a chance level.
+    Reference,
+}
+
+const ROW: f64 = 20.0;
+const SWATCH: f64 = 26.0;
+const GAP: f64 = 20.0;
+
+/// Draws entries from the top left, as many to a row as fit; returns the height used.
+pub(crate) fn legend(canvas: &Canvas<'_>, top: f64, entries: &[(Key, String)]) -> f64 {
+    let (mut x, mut y) = (0.0, top);
+    for (key, label) in entries {
+        let label = fit(label, LABEL, canvas.width - SWATCH);
+        let width = SWATCH + text_width(&label, LABEL);
+        if x > 0.0 && x + width > canvas.width {
+            x = 0.0;
+            y += ROW;
+        }
+        let middle = y + 8.0;
+        let ends = [(x, middle), (x + 20.0, middle)];
+        match key {
+            Key::Mark(marker, ink) => {
+                canvas.line(&ends, *ink, 1.8);
+                canvas.marker(x + 10.0, middle, 7.0, *marker, *ink);
+            }
+            Key::Line(ink) => canvas.line(&ends, *ink, 2.2),
+            Key::Reference => canvas.dashed(&ends, Ink::Reference, 1.4),
+        }
+        canvas.text(x + SWATCH, y + 12.5, &label, LABEL, Ink::Text, Align::Left);
+        x += width + GAP;
+    }
+    if entries.is_empty() { 0.0 } else { y + ROW - top }
+}
+
+/// The entries of all runs that `shown` accepts, with the marks of their position in the report.
+pub(crate) fn run_keys(data: &Data<'_>, shown: impl Fn(&Run<'_>) -> bool) -> Vec<(Key, String)> {
+    data.runs
+        .iter()
+        .enumerate()
+        .filter(|(_, run)| shown(run))
+        .map(|(n, run)| (Key::Mark(Marker::series(n), Ink::series(n)), run.tagged()))
+        .collect()
+}

@@ -1,0 +1,237 @@
+//! The conditions of a run: what was measured, on what and how. No number stands without them.
+
+use moescope_trace::manifest::{DeviceType, MoeLayer, TimingMode, Weights};
+
+use crate::data::Run;
+use crate::format::{NOTHING, big_count, bytes, count, interval, number, plural};
+use crate::sanitize::{sanitize, shell_command};
+
+/// A name and a value, both finished.
+pub(crate) type Fact = (String, String);
+
+fn fact(name: &str, value: impl AsRef<str>) -> Fact {
+    let value = sanitize(value.as_ref());
+    let value = if value.is_empty() { NOTHING.into() } else { value.into_owned() };
+    (name.into(), value)
+}
+
+/// The most important facts, for the top of the page.
+pub(crate) fn summary(run: &Run<'_>) -> Vec<Fact> {
+    let manifest = run.manifest;
+    let (model, device, settings) = (&manifest.model, &manifest.device, &manifest.settings);
+    let mut dtype = model.dtype.clone();
+    if let Some(quantisation) = &model.quantisation {
+        dtype.push_str(&format!(", {quantisation}"));
+    }
+    let driver = match (&device.driver, &device.driver_version) {
+        (Some(name), Some(version)) => format!("{name} {version}"),
+        (Some(name), None) => name.clone(),
+        _ => String::new(),
+    };
+    let mut facts = vec![
+        fact("Model", &model.name),
+        fact("Weights", weights(model.weights)),
+        fact("Parameters", parameters(run)),
+        fact("Experts", experts(run.layers())),
+        fact("Compute type", dtype),
+        fact("Device", format!("{} ({})", device.adapter, device_type(device.device_type))),
+        fact("Backend", &device.backend),
+        fact("Driver", driver),
+        fact("Experts layer", &settings.moe_impl),
+        fact("Prompts", prompts(run)),
+        fact("Tokens", tokens(run)),
+    ];
+    for (phase, name) in [("prefill", "Prefill"), ("decode", "Decode")] {
+        if let Some(row) = run.throughput(phase) {
+            facts.push(fact(name, format!("{} tokens/s", number(row.value))));
+        }
+    }
+    if let Some(row) = run.overall("mean_logprob") {
+        facts.push(fact("Mean log-probability", format!("{} nats per token", number(row.value))));
+    }
+    facts.push(fact("Recorded", &manifest.created_at));
+    facts.push(fact("Status", status(run)));
+    facts
+}
+
+/// Everything the manifest says.
+pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
+    let manifest = run.manifest;
+    let (model, device, host, settings) =
+        (&manifest.model, &manifest.device, &manifest.host, &manifest.settings);
+    let hex = |id: Option<u32>| id.map_or(String::new(), |id| format!("0x{id:04x}"));
+    let mut facts = vec![
+        fact("Run id", &manifest.run_id),
+        fact("Recorded", &manifest.created_at),
+        fact("Status", status(run)),
+        fact("Command", shell_command(&manifest.command)),
+        fact("moescope", {
+            let commit = manifest.git_commit.as_deref();
+            let commit = commit.map_or(String::new(), |commit| format!(", commit {commit}"));
+            format!("{}{commit}", manifest.moescope_version)
+        }),
+        fact("Model", format!("{}, {}", model.name, model.architecture)),
+        fact("Model source", &model.source),
+        fact("Weights", weights(model.weights)),
+        fact("Weights hash", &model.weights_hash),
+        fact("Config hash", &model.config_hash),
+        fact("Parameters", parameters(run)),
+        fact("Weights on the device", bytes(model.bytes as f64)),
+        fact("Compute type", &model.dtype),
+        fact("Quantisation", model.quantisation.as_deref().unwrap_or("none")),
+        fact("Experts", experts(run.layers())),
+        fact("Experts layer", &settings.moe_impl),
+        fact("Backend", &device.backend),
+        fact("Device", format!("{} ({})", device.adapter, device_type(device.device_type))),
+        fact("Driver", device.driver.as_deref().unwrap_or_default()),
+        fact("Driver version", device.driver_version.as_deref().unwrap_or_default()),
+        fact("Vendor and device id", {
+            let ids = [hex(device.vendor_id), hex(device.device_id)];
+            ids.into_iter().filter(|id| !id.is_empty()).collect::<Vec<_>>().join(" ")
+        }),
+    ];
+    for (name, limit) in &device.limits {
+        facts.push(fact(&format!("Limit {}", sanitize(name)), bytes(*limit as f64)));
+    }
+    facts.extend([
+        fact("Processor", format!("{}, {}", host.cpu, plural(host.cores.into(), "core"))),
+        fact("Memory", bytes(host.ram_bytes as f64)),
+        fact("System", &host.os),
+        fact("Batch", plural(settings.batch.into(), "sequence")),
+        fact("Tokens per prompt", match settings.max_tokens {
+            0 => "prefill only".into(),
+            n => format!("at most {}", count(n.into())),
+        }),
+        fact("Sampling", sampling(run)),
+        fact("Seed", settings.seed.to_string()),
+        fact("Timing", match settings.timing_mode {
+            TimingMode::EndToEnd => "one synchronised time per forward pass",
+            TimingMode::Profiled => "a synchronisation after every component; passes are slower than real ones",
+            TimingMode::None => "none",
+        }),
+        fact("Prompts", prompts(run)),
+        fact("Prompts hash", &manifest.prompts_hash),
+        fact("Tokens", tokens(run)),
+    ]);
+    for (phase, name) in [("prefill", "Prefill"), ("decode", "Decode")] {
+        if let Some(row) = run.throughput(phase) {
+            let text = format!(
+                "{} tokens/s, 95 % interval {}",
+                number(row.value),
+                interval(row.interval)
+            );
+            facts.push(fact(name, text));
+        }
+    }
+    facts
+}
+
+/// What a label means, for the note below the runs.
+pub(crate) fn meaning(label: &str) -> &'static str {
+    match label {
+        "partial run" => "the run did not reach its end; its numbers cover what was recorded until then",
+        "random weights" => {
+            "the weights were drawn at random: speed and memory mean something, routing and text do not"
+        }
+        "software adapter" => {
+            "the GPU interface was emulated on the processor: its speed says nothing about a GPU"
+        }
+        "profiled" => {
+            "the device was synchronised after every component: passes take longer than real ones"
+        }
+        _ => "see the conditions at the end",
+    }
+}
+
+fn status(run: &Run<'_>) -> String {
+    if run.partial { "partial: it did not reach its end".into() } else { "complete".into() }
+}
+
+fn weights(weights: Weights) -> &'static str {
+    match weights {
+        Weights::Trained => "trained",
+        Weights::Random => "random",
+    }
+}
+
+fn device_type(kind: DeviceType) -> &'static str {
+    match kind {
+        DeviceType::Cpu => "processor",
+        DeviceType::Integrated => "integrated GPU",
+        DeviceType::Discrete => "discrete GPU",
+        DeviceType::Software => "software adapter",
+        DeviceType::Unknown => "kind unknown",
+    }
+}
+
+fn parameters(run: &Run<'_>) -> String {
+    let model = &run.manifest.model;
+    if model.total_parameters == 0 {
+        return String::new();
+    }
+    format!("{}, {} active", big_count(model.total_parameters), big_count(model.active_parameters))
+}
+
+/// `8 of 128 in 30 layers`, with a part per group of equal layers.
+fn experts(layers: &[MoeLayer]) -> String {
+    let mut groups: Vec<(MoeLayer, u64)> = Vec::new();
+    for layer in layers {
+        let alike = |other: &MoeLayer| {
+            (other.experts, other.top_k, other.shared_experts)
+                == (layer.experts, layer.top_k, layer.shared_experts)
+        };
+        match groups.iter_mut().find(|(other, _)| alike(other)) {
+            Some((_, number)) => *number += 1,
+            None => groups.push((*layer, 1)),
+        }
+    }
+    if groups.is_empty() {
+        return "none: a dense model".into();
+    }
+    let parts: Vec<String> = groups
+        .iter()
+        .map(|(layer, number)| {
+            let shared = match layer.shared_experts {
+                0 => String::new(),
+                n => format!(" and {n} shared"),
+            };
+            let layers = plural(*number, "layer");
+            format!("{} of {}{shared} in {layers}", layer.top_k, layer.experts)
+        })
+        .collect();
+    parts.join("; ")
+}
+
+fn prompts(run: &Run<'_>) -> String {
+    let asked = u64::from(run.manifest.sequences);
+    let domains = plural(run.domains.len() as u64, "domain");
+    if run.sequences < asked {
+        format!("{} of {} in {domains}", count(run.sequences), count(asked))
+    } else {
+        format!("{} in {domains}", count(run.sequences))
+    }
+}
+
+fn tokens(run: &Run<'_>) -> String {
+    format!(
+        "{} ({} prompt, {} generated)",
+        count(run.tokens),
+        count(run.prefill_tokens),
+        count(run.decode_tokens)
+    )
+}
+
+fn sampling(run: &Run<'_>) -> String {
+    let sampling = run.manifest.settings.sampling;
+    if sampling.temperature == 0.0 {
+        return "greedy".into();
+    }
+    let mut text = format!("temperature {}", sampling.temperature);
+    if sampling.top_k > 0 {
+        text.push_str(&format!(", top-k {}", sampling.top_k));
+    }
+    if sampling.top_p < 1.0 {
+        text.push_str(&format!(", top-p {}", sampling.top_p));
+    }
+    text
+}

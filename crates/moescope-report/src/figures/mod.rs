@@ -1,0 +1,76 @@
+//! The figures of a report. A new one is one file here and one line in [`FIGURES`].
+
+mod balance;
+mod confidence;
+mod latency;
+mod memory;
+mod specialisation;
+mod throughput;
+mod utilisation;
+mod utilisation_difference;
+
+use crate::canvas::Canvas;
+use crate::data::Data;
+use crate::table::Table;
+
+/// All figures, in the order of the page.
+pub(crate) const FIGURES: &[Figure] = &[
+    utilisation::FIGURE,
+    utilisation_difference::FIGURE,
+    balance::FIGURE,
+    specialisation::FIGURE,
+    confidence::FIGURE,
+    latency::FIGURE,
+    throughput::FIGURE,
+    memory::FIGURE,
+];
+
+/// Width of a figure on a desktop page, CSS pixels.
+pub(crate) const WIDE: f64 = 860.0;
+/// Width of a figure on a phone of 390 pixels.
+pub(crate) const NARROW: f64 = 358.0;
+
+/// Runs beyond which small multiples (one map or panel per run) show only the first.
+const MAX_MULTIPLES: usize = 8;
+
+/// One figure: everything a page needs to show it.
+pub(crate) struct Figure {
+    /// Name of its files and anchor: `utilisation` is `figures/utilisation.png` and `#fig-utilisation`.
+    pub(crate) id: &'static str,
+    /// Heading.
+    pub(crate) title: &'static str,
+    /// Heading it stands under; figures of one section follow each other in [`FIGURES`].
+    pub(crate) section: &'static str,
+    /// `Err` says, as the end of a sentence, why there is nothing to draw: "not recorded".
+    pub(crate) applicable: fn(&Data<'_>) -> Result<(), String>,
+    /// What to see, in sentences with the numbers in them.
+    pub(crate) caption: fn(&Data<'_>) -> String,
+    /// Draws the figure `canvas.width` wide, from the top; returns the height used. It is called only
+    /// when `applicable`, several times, and draws the same each time.
+    pub(crate) draw: fn(&Canvas<'_>, &Data<'_>) -> f64,
+    /// The numbers behind it.
+    pub(crate) table: fn(&Data<'_>) -> Table,
+}
+
+/// "The first 8 of 20 runs are drawn." when that is so.
+fn multiples_note(data: &Data<'_>) -> String {
+    let runs = data.runs.len();
+    if runs > MAX_MULTIPLES {
+        format!(" The first {MAX_MULTIPLES} of {runs} runs are drawn; the table has all.")
+    } else {
+        String::new()
+    }
+}
+
+/// A warning when the runs were made on different devices: their speed and memory do not compare.
+fn devices_note(data: &Data<'_>) -> String {
+    let devices = data.devices();
+    if devices.len() < 2 {
+        return String::new();
+    }
+    format!(
+        " The runs were made on different devices ({}), so a difference between them is not a \
+         change of the program.",
+        crate::format::list(&devices.iter().map(|d| crate::sanitize::short(d, 60)).collect::<Vec<_>>())
+    )
+}

@@ -1,0 +1,193 @@
+//! Domain x expert: which experts a domain uses, in the layer where domains differ most.
+
+use moescope_trace::manifest::MoeLayer;
+
+use super::Figure;
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, TITLE, fit};
+use crate::data::{Data, Grid, Run};
+use crate::format::percent;
+use crate::palette::Ink;
+use crate::table::Table;
+
+pub(crate) const FIGURE: Figure = Figure {
+    id: "specialisation",
+    title: "Experts by domain",
+    section: "Specialisation and confidence",
+    applicable,
+    caption,
+    draw,
+    table,
+};
+
+/// Runs with a map of their own; maps are large and the runs of one model look alike.
+const MAX_MAPS: usize = 4;
+
+fn applicable(data: &Data<'_>) -> Result<(), String> {
+    data.needs_routing("domain_specialisation")?;
+    if data.runs.iter().any(|run| chosen(run).is_some()) {
+        Ok(())
+    } else {
+        Err("the prompts are of one domain only".into())
+    }
+}
+
+/// The chosen layer of a run, experts ordered by the domain that uses them most.
+struct Chosen {
+    layer: u16,
+    grid: Grid,
+    /// Expert of each column.
+    experts: Vec<usize>,
+    chance: f64,
+}
+
+/// How different the domains of a layer are: the mean distance of a domain's use from the mean use.
+fn spread(grid: &Grid) -> f64 {
+    let domains = grid.rows.len();
+    (0..grid.columns)
+        .map(|expert| {
+            let shares: Vec<f64> = (0..domains).map(|row| grid.row(row)[expert]).collect();
+            let mean = shares.iter().sum::<f64>() / domains as f64;
+            shares.iter().map(|share| (share - mean).abs()).sum::<f64>()
+        })
+        .sum::<f64>()
+        / domains as f64
+}
+
+fn chosen(run: &Run<'_>) -> Option<Chosen> {
+    let layer_of = |layer: &MoeLayer| Some((layer.layer, run.specialisation(layer)?));
+    let (layer, (grid, chance)) = run
+        .layers()
+        .iter()
+        .filter_map(layer_of)
+        // Relative to k, so that layers of different k compare.
+        .max_by(|(_, (a, _)), (_, (b, _))| spread(a).total_cmp(&spread(b)))?;
+    // Experts of one domain side by side make its speciality a block.
+    let favourite = |expert: usize| -> (usize, f64) {
+        (0..grid.rows.len())
+            .map(|row| (row, grid.row(row)[expert]))
+            .fold((0, f64::MIN), |best, next| if next.1 > best.1 { next } else { best })
+    };
+    let mut experts: Vec<usize> = (0..grid.columns).collect();
+    experts.sort_by(|&a, &b| {
+        let (domain_a, share_a) = favourite(a);
+        let (domain_b, share_b) = favourite(b);
+        domain_a.cmp(&domain_b).then(share_b.total_cmp(&share_a)).then(a.cmp(&b))
+    });
+    let values = (0..grid.rows.len())
+        .flat_map(|row| experts.iter().map(move |&expert| (row, expert)))
+        .map(|(row, expert)| grid.row(row)[expert])
+        .collect();
+    let grid = Grid { values, ..grid };
+    Some(Chosen { layer, grid, experts, chance })
+}
+
+fn all(data: &Data<'_>) -> Vec<(String, Chosen)> {
+    data.runs.iter().filter_map(|run| Some((run.tagged(), chosen(run)?))).take(MAX_MAPS).collect()
+}
+
+fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
+    let maps = all(data);
+    let highest = maps
+        .iter()
+        .flat_map(|(_, map)| &map.grid.values)
+        .copied()
+        .fold(0.0, f64::max);
+    let high = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8].into_iter().find(|h| *h >= highest);
+    let high = high.unwrap_or(1.0);
+    let mut ticks: Vec<(f64, String)> =
+        [0.0, 0.5, 1.0].into_iter().map(|share| (share * high, percent_label(share * high))).collect();
+    if let Some((_, map)) = maps.first()
+        && map.chance < 0.42 * high
+        && map.chance > 0.08 * high
+    {
+        ticks.insert(1, (map.chance, "k/E".into()));
+    }
+    let colours = Colours {
+        low: 0.0,
+        high,
+        log: false,
+        diverging: false,
+        ticks,
+        title: "share of the domain's tokens that select the expert (k/E by chance)".into(),
+    };
+    let mut y = colours.bar(canvas, 0.0);
+    for (name, map) in &maps {
+        let title = format!("layer {}", map.layer);
+        let name = fit(name, LABEL, canvas.width - 90.0);
+        canvas.strong(0.0, y + 14.0, &format!("{name}, {title}"), LABEL, Ink::Text);
+        let columns: Vec<String> = map.experts.iter().map(usize::to_string).collect();
+        let heatmap = Heatmap {
+            grid: &map.grid,
+            colours: &colours,
+            columns: Some(&columns),
+            x_title: "expert, grouped by the domain that uses it most",
+            y_title: "domain",
+        };
+        // Every domain has its name beside it.
+        y += TITLE + heatmap.draw(canvas, 0.0, y + TITLE, canvas.width, 18.0) + 14.0;
+    }
+    y - 8.0
+}
+
+fn percent_label(share: f64) -> String {
+    format!("{} %", crate::format::significant(share * 100.0, 2))
+}
+
+/// (domain, expert, share) of the most specialised cell.
+fn strongest(map: &Chosen) -> Option<(&str, usize, f64)> {
+    let at = (0..map.grid.values.len())
+        .max_by(|&a, &b| map.grid.values[a].total_cmp(&map.grid.values[b]))?;
+    let (row, column) = (at / map.grid.columns, at % map.grid.columns);
+    Some((&map.grid.rows[row], map.experts[column], map.grid.values[at]))
+}
+
+fn caption(data: &Data<'_>) -> String {
+    let maps = all(data);
+    let mut text = String::from(
+        "For each run the layer in which the domains differ most. A bright block is a group of experts \
+         that one domain uses and the others do not; a router blind to the domain shows rows that all \
+         look the same.",
+    );
+    for (name, map) in &maps {
+        if let Some((domain, expert, share)) = strongest(map) {
+            text.push_str(&format!(
+                " In {name}, layer {}, expert {expert} serves {} of the tokens of {domain} (by chance \
+                 {}).",
+                map.layer,
+                percent(share),
+                percent(map.chance)
+            ));
+        }
+    }
+    let possible = data.runs.iter().filter(|run| chosen(run).is_some()).count();
+    if possible > MAX_MAPS {
+        text.push_str(&format!(" The first {MAX_MAPS} of {possible} runs are drawn."));
+    }
+    text
+}
+
+fn table(data: &Data<'_>) -> Table {
+    let mut table = Table::new()
+        .text("Run")
+        .number("Layer")
+        .text("Domain")
+        .text("Experts it uses most (share of its tokens)")
+        .number("By chance");
+    for (name, map) in all(data) {
+        for (row, domain) in map.grid.rows.iter().enumerate() {
+            let mut order: Vec<(usize, f64)> =
+                map.experts.iter().copied().zip(map.grid.row(row).iter().copied()).collect();
+            order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let top: Vec<String> =
+                order.iter().take(4).map(|(e, share)| format!("{e} ({})", percent(*share))).collect();
+            table.row(vec![
+                name.clone(),
+                map.layer.to_string(),
+                domain.clone(),
+                top.join(", "),
+                percent(map.chance),
+            ]);
+        }
+    }
+    table.trimmed()
+}

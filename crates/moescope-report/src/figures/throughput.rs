@@ -1,0 +1,135 @@
+//! Tokens per second with intervals, a bar per run.
+
+use super::{Figure, devices_note};
+use crate::canvas::{Align, Axis, Canvas, LABEL, Place, SMALL, TITLE, fit, lay_out, text_width};
+use crate::data::Data;
+use crate::format::{interval, number};
+use crate::palette::Ink;
+use crate::table::Table;
+
+pub(crate) const FIGURE: Figure = Figure {
+    id: "throughput",
+    title: "Tokens per second",
+    section: "Speed",
+    applicable: |data| {
+        if data.has("throughput") { Ok(()) } else { Err("no end-to-end times were recorded".into()) }
+    },
+    caption,
+    draw,
+    table,
+};
+
+const PHASES: [(&str, &str); 2] = [("prefill", "Prefill"), ("decode", "Decode")];
+
+/// Height of a bar with its name above.
+const ROW: f64 = 38.0;
+
+fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
+    let shown: Vec<_> = PHASES
+        .iter()
+        .filter(|(phase, _)| data.runs.iter().any(|run| run.throughput(phase).is_some()))
+        .collect();
+    let rows = |phase: &str| data.runs.iter().filter(|r| r.throughput(phase).is_some()).count();
+    let most = shown.iter().map(|(phase, _)| rows(phase)).max().unwrap_or(0);
+    let panel_height = TITLE + most as f64 * ROW + 26.0;
+    let (places, height) = lay_out(canvas, 0.0, shown.len(), 300.0, panel_height);
+    for (&(phase, name), place) in shown.into_iter().zip(places) {
+        bars(canvas, data, place, phase, name);
+    }
+    height
+}
+
+fn bars(canvas: &Canvas<'_>, data: &Data<'_>, place: Place, phase: &str, name: &str) {
+    let title_width = text_width(name, LABEL * 1.06) + 8.0;
+    canvas.strong(place.x, place.y + 13.0, name, LABEL, Ink::Text);
+    let unit = "tokens/s";
+    canvas.text(place.x + title_width, place.y + 13.0, unit, SMALL, Ink::Muted, Align::Left);
+    let rows: Vec<_> = data
+        .runs
+        .iter()
+        .enumerate()
+        .filter_map(|(n, run)| Some((n, run, run.throughput(phase)?)))
+        .collect();
+    let high = rows
+        .iter()
+        .map(|(_, _, row)| row.interval.map_or(row.value, |(_, high)| high.max(row.value)))
+        .filter(|v| v.is_finite())
+        .fold(0.0, f64::max);
+    let axis = Axis::linear("", 0.0, high, (place.w / 90.0) as usize);
+    let scale = axis.scale(place.x + 1.0, place.x + place.w - 6.0);
+    let (top, bottom) = (place.y + TITLE, place.y + TITLE + rows.len() as f64 * ROW);
+    for (value, label) in &axis.ticks {
+        let x = scale.at(*value);
+        canvas.line(&[(x, top), (x, bottom)], Ink::Grid, 1.0);
+        let half = text_width(label, SMALL) / 2.0;
+        let middle = x.clamp(place.x + half, place.x + place.w - half);
+        canvas.text(middle, bottom + 16.0, label, SMALL, Ink::Muted, Align::Centre);
+    }
+    canvas.line(&[(scale.from, top), (scale.from, bottom)], Ink::Axis, 1.0);
+    for (slot, (n, run, row)) in rows.into_iter().enumerate() {
+        let y = top + slot as f64 * ROW;
+        let value = number(row.value);
+        let value_width = text_width(&value, SMALL);
+        let label = fit(&run.tagged(), SMALL, place.w - value_width - 24.0);
+        canvas.text(place.x + 6.0, y + 15.0, &label, SMALL, Ink::Text, Align::Left);
+        let right = place.x + place.w - 6.0;
+        canvas.text(right, y + 15.0, &value, SMALL, Ink::Text, Align::Right);
+        let end = scale.at(row.value);
+        canvas.rect(scale.from, y + 20.0, (end - scale.from).max(1.0), 11.0, Ink::series(n));
+        if let Some((low, high)) = row.interval {
+            let (low, high) = (scale.at(low), scale.at(high));
+            let middle = y + 25.5;
+            // A halo keeps the whisker visible on its own bar.
+            canvas.line(&[(low, middle), (high, middle)], Ink::Paper, 4.0);
+            for x in [low, high] {
+                canvas.line(&[(x, middle - 6.0), (x, middle + 6.0)], Ink::Paper, 4.0);
+            }
+            canvas.line(&[(low, middle), (high, middle)], Ink::Text, 1.4);
+            for x in [low, high] {
+                canvas.line(&[(x, middle - 5.0), (x, middle + 5.0)], Ink::Text, 1.4);
+            }
+        }
+    }
+}
+
+fn caption(data: &Data<'_>) -> String {
+    let mut text = String::from(
+        "Tokens over the time of the passes of a phase, with tokenisation and sampling left out. \
+         Whiskers are 95 % intervals over sequences: bars whose whiskers overlap widely are not shown \
+         to differ.",
+    );
+    for run in data.runs.iter().take(4) {
+        let speeds: Vec<String> = PHASES
+            .iter()
+            .filter_map(|(phase, _)| {
+                Some(format!("{} tokens/s in {phase}", number(run.throughput(phase)?.value)))
+            })
+            .collect();
+        if !speeds.is_empty() {
+            text.push_str(&format!(" {}: {}.", run.tagged(), crate::format::list(&speeds)));
+        }
+    }
+    text + &devices_note(data)
+}
+
+fn table(data: &Data<'_>) -> Table {
+    let mut table = Table::new()
+        .text("Run")
+        .text("Device")
+        .text("Phase")
+        .number("Tokens/s")
+        .number("95 % interval");
+    for (phase, name) in PHASES {
+        for run in &data.runs {
+            let Some(row) = run.throughput(phase) else { continue };
+            table.row(vec![
+                run.tagged(),
+                crate::sanitize::short(&run.device(), 60),
+                name.into(),
+                number(row.value),
+                interval(row.interval),
+            ]);
+        }
+    }
+    table.trimmed()
+}

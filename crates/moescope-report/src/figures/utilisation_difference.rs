@@ -1,0 +1,199 @@
+//! What changed in utilisation between the first run and each other one.
+
+use super::{Figure, MAX_MULTIPLES};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, TITLE, cell_height, fit};
+use crate::data::{Data, Grid};
+use crate::format::{count, fixed, number};
+use crate::palette::Ink;
+use crate::table::Table;
+
+pub(crate) const FIGURE: Figure = Figure {
+    id: "utilisation-difference",
+    title: "Difference in utilisation",
+    section: "Load",
+    applicable,
+    caption,
+    draw,
+    table,
+};
+
+fn applicable(data: &Data<'_>) -> Result<(), String> {
+    data.needs_routing("utilisation")?;
+    if data.runs.len() < 2 {
+        return Err("it takes two runs".into());
+    }
+    if differences(data).is_empty() {
+        return Err("no other run has the same layers and experts as the first".into());
+    }
+    Ok(())
+}
+
+/// Another run against the first: its name, the difference of utilisation by layer and expert, and how
+/// many of the differences are larger than their interval.
+struct Difference {
+    name: String,
+    grid: Grid,
+    changed: Option<(usize, usize)>,
+}
+
+fn differences(data: &Data<'_>) -> Vec<Difference> {
+    data.comparisons
+        .iter()
+        .filter_map(|comparison| {
+            let grid = Grid::from(comparison.difference()?);
+            let intervals: Vec<(f64, f64)> = comparison
+                .rows
+                .iter()
+                .filter(|row| row.metric == "utilisation_difference")
+                .filter_map(|row| row.interval)
+                .collect();
+            let apart = intervals.iter().filter(|(low, high)| *low > 0.0 || *high < 0.0).count();
+            Some(Difference {
+                name: data.runs.get(comparison.other)?.tagged(),
+                grid,
+                changed: (!intervals.is_empty()).then_some((apart, intervals.len())),
+            })
+        })
+        .collect()
+}
+
+/// Mean absolute difference over all cells, and the largest with its layer and expert.
+fn summary(grid: &Grid) -> Option<(f64, &str, usize, f64)> {
+    let known: Vec<usize> = (0..grid.values.len()).filter(|&n| grid.values[n].is_finite()).collect();
+    let mean = known.iter().map(|&n| grid.values[n].abs()).sum::<f64>() / known.len().max(1) as f64;
+    let at = known
+        .into_iter()
+        .max_by(|&a, &b| grid.values[a].abs().total_cmp(&grid.values[b].abs()))?;
+    Some((mean, &grid.rows[at / grid.columns], at % grid.columns, grid.values[at]))
+}
+
+fn colours(maps: &[Difference]) -> Colours {
+    let mut sizes: Vec<f64> =
+        maps.iter().flat_map(|map| &map.grid.values).filter(|v| v.is_finite()).map(|v| v.abs()).collect();
+    sizes.sort_by(f64::total_cmp);
+    let large = sizes.get(sizes.len().saturating_sub(1) * 199 / 200).copied().unwrap_or(0.0);
+    // Nothing changed: a scale of one still says so.
+    let bound = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .find(|bound| *bound >= large)
+        .unwrap_or(20.0);
+    let bound = if large == 0.0 { 1.0 } else { bound };
+    let label = |share: f64, sign: &str| format!("{sign}{}", number(bound * share));
+    Colours {
+        low: -bound,
+        high: bound,
+        log: false,
+        diverging: true,
+        ticks: vec![
+            (-bound, format!("≤ {}", label(1.0, "−"))),
+            (-bound / 2.0, label(0.5, "−")),
+            (0.0, "0".into()),
+            (bound / 2.0, label(0.5, "+")),
+            (bound, format!("≥ {}", label(1.0, "+"))),
+        ],
+        title: "change of (share ÷ even share); blue less, orange more".into(),
+    }
+}
+
+fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
+    let mut maps = differences(data);
+    let all = maps.len();
+    maps.truncate(MAX_MULTIPLES);
+    let colours = colours(&maps);
+    let mut y = colours.bar(canvas, 0.0);
+    let experts = maps.iter().map(|map| map.grid.columns).max().unwrap_or(1);
+    let columns = if all > 2 && canvas.width > 600.0 && experts <= 160 { 2 } else { 1 };
+    let gap = 28.0;
+    let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
+    let base = &data.runs[0].name;
+    for row in maps.chunks(columns) {
+        let mut used: f64 = 0.0;
+        for (n, Difference { name, grid, .. }) in row.iter().enumerate() {
+            let x = n as f64 * (width + gap);
+            // Both names must be seen to be there.
+            let half = width / 2.0 - 10.0;
+            let title = format!("{} − {}", fit(name, LABEL, half), fit(base, LABEL, half));
+            canvas.strong(x, y + 14.0, &title, LABEL, Ink::Text);
+            let cell = cell_height(grid.rows.len(), if all > 2 { 180.0 } else { 290.0 });
+            let map = Heatmap {
+                grid,
+                colours: &colours,
+                columns: None,
+                x_title: "expert",
+                y_title: "layer",
+            };
+            used = used.max(map.draw(canvas, x, y + TITLE, width, cell));
+        }
+        y += TITLE + used + 14.0;
+    }
+    y - 8.0
+}
+
+fn caption(data: &Data<'_>) -> String {
+    let differences = differences(data);
+    let base = data.runs.first().map(|run| run.tagged()).unwrap_or_default();
+    let mut text = format!(
+        "Utilisation of each run minus that of {base}: orange experts took over load, blue ones lost \
+         it. All maps share one scale."
+    );
+    for Difference { name, grid, changed } in differences.iter().take(4) {
+        let Some((mean, layer, expert, largest)) = summary(grid) else { continue };
+        if largest == 0.0 {
+            text.push_str(&format!(" {name} uses every expert exactly as much as {base} does."));
+        } else {
+            text.push_str(&format!(
+                " {name} differs by {} of an even share on average and most at expert {expert} of \
+                 layer {layer} ({}{}).",
+                number(mean),
+                if largest > 0.0 { "+" } else { "" },
+                number(largest)
+            ));
+            if let Some((apart, all)) = changed {
+                text.push_str(&format!(
+                    " {} of {} experts changed by more than their 95 % interval.",
+                    count(*apart as u64),
+                    count(*all as u64)
+                ));
+            }
+        }
+    }
+    if differences.len() > MAX_MULTIPLES {
+        text.push_str(&format!(" The first {MAX_MULTIPLES} differences are drawn."));
+    }
+    text
+}
+
+fn table(data: &Data<'_>) -> Table {
+    let mut table = Table::new()
+        .text("Run")
+        .number("Layer")
+        .number("Mean |difference|")
+        .number("Largest gain")
+        .text("Expert")
+        .number("Largest loss")
+        .text("Expert");
+    for Difference { name, grid, .. } in differences(data) {
+        for (row, layer) in grid.rows.iter().enumerate() {
+            let known: Vec<(usize, f64)> =
+                grid.row(row).iter().copied().enumerate().filter(|(_, v)| v.is_finite()).collect();
+            let (Some(gain), Some(loss)) = (
+                known.iter().max_by(|a, b| a.1.total_cmp(&b.1)),
+                known.iter().min_by(|a, b| a.1.total_cmp(&b.1)),
+            ) else {
+                continue;
+            };
+            let mean = known.iter().map(|(_, v)| v.abs()).sum::<f64>() / known.len() as f64;
+            table.row(vec![
+                name.clone(),
+                layer.clone(),
+                fixed(mean, 3),
+                fixed(gain.1.max(0.0), 2),
+                gain.0.to_string(),
+                fixed(loss.1.min(0.0), 2),
+                loss.0.to_string(),
+            ]);
+        }
+    }
+    table.note("In units of an even share, against the first run.");
+    table.trimmed()
+}

@@ -1,0 +1,317 @@
+//! Everything a page shows, finished but for the escaping, which is the templates' business.
+
+use moescope_analysis::{Finding, METRICS, TokenWise};
+use serde::Serialize;
+
+use crate::canvas::to_svg;
+use crate::conditions::{self, Fact};
+use crate::data::Data;
+use crate::error::ReportError;
+use crate::figures::{FIGURES, Figure, NARROW, WIDE};
+use crate::format::{NOTHING, count, interval, list, percent, plural};
+use crate::sanitize::{sanitize, shell_command};
+use crate::table::Table;
+
+/// The context of both templates.
+#[derive(Serialize)]
+pub(crate) struct Page {
+    title: String,
+    version: &'static str,
+    lead: String,
+    runs: Vec<RunView>,
+    /// Few runs are cards, many are the rows of a table.
+    cards: bool,
+    summary_table: Table,
+    labels: Vec<Fact>,
+    findings: Vec<FindingView>,
+    comparisons: Option<Table>,
+    comparison_notes: Vec<String>,
+    sections: Vec<Section>,
+    definitions: Vec<Definition>,
+    command: String,
+    dark_css: String,
+}
+
+#[derive(Serialize)]
+struct RunView {
+    name: String,
+    tags: Vec<&'static str>,
+    summary: Vec<Fact>,
+    conditions: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct FindingView {
+    headline: String,
+    detail: String,
+    /// Id and number of its figure.
+    figure: Option<(&'static str, usize)>,
+    /// A reservation about the runs, not a result.
+    caveat: bool,
+}
+
+#[derive(Serialize)]
+struct Section {
+    id: String,
+    title: &'static str,
+    figures: Vec<FigureView>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FigureView {
+    id: &'static str,
+    number: usize,
+    title: &'static str,
+    wide: String,
+    narrow: String,
+    caption: String,
+    table: Table,
+}
+
+#[derive(Serialize)]
+struct Definition {
+    name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    formula: &'static str,
+    chance: &'static str,
+    source: &'static str,
+}
+
+/// Runs up to which each has a card of its own.
+const MAX_CARDS: usize = 4;
+
+impl Page {
+    pub(crate) fn new(
+        data: &Data<'_>,
+        findings: &[Finding],
+        title: Option<&str>,
+        command: &[String],
+    ) -> Result<Self, ReportError> {
+        let sections = sections(data)?;
+        let number = |id: &str| {
+            let mut figures = sections.iter().flat_map(|section| &section.figures);
+            figures.find(|figure| figure.id == id).map(|figure| (figure.id, figure.number))
+        };
+        let findings = findings
+            .iter()
+            .map(|finding| FindingView {
+                headline: sanitize(&finding.headline).into_owned(),
+                detail: sanitize(&finding.detail).into_owned(),
+                figure: finding.figure.and_then(number),
+                caveat: finding.caveat,
+            })
+            .collect();
+        let (comparisons, comparison_notes) = comparisons(data);
+        let mut labels: Vec<Fact> = Vec::new();
+        for tag in data.runs.iter().flat_map(|run| &run.tags) {
+            if !labels.iter().any(|(known, _)| known == tag) {
+                labels.push((tag.to_string(), conditions::meaning(tag).into()));
+            }
+        }
+        let runs = data
+            .runs
+            .iter()
+            .map(|run| RunView {
+                name: run.name.clone(),
+                tags: run.tags.clone(),
+                summary: conditions::summary(run),
+                conditions: conditions::all(run),
+            })
+            .collect();
+        Ok(Self {
+            title: title.map_or_else(|| default_title(data), |title| sanitize(title).into_owned()),
+            version: env!("CARGO_PKG_VERSION"),
+            lead: lead(data),
+            runs,
+            cards: data.runs.len() <= MAX_CARDS,
+            summary_table: summary_table(data),
+            labels,
+            findings,
+            comparisons,
+            comparison_notes,
+            sections,
+            definitions: definitions(),
+            command: shell_command(command),
+            dark_css: crate::palette::dark_css(),
+        })
+    }
+
+    /// Ids of the figures on the page.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &'static str> {
+        self.sections.iter().flat_map(|section| section.figures.iter().map(|figure| figure.id))
+    }
+}
+
+fn default_title(data: &Data<'_>) -> String {
+    let mut models: Vec<String> = Vec::new();
+    for run in &data.runs {
+        let name = crate::sanitize::short(&run.manifest.model.name, 48);
+        if !models.contains(&name) {
+            models.push(name);
+        }
+    }
+    if models.len() > 3 {
+        return format!("{} models", models.len());
+    }
+    list(&models)
+}
+
+fn lead(data: &Data<'_>) -> String {
+    let tokens: u64 = data.runs.iter().map(|run| run.tokens).sum();
+    let devices = data.devices().len() as u64;
+    format!(
+        "{}, {} and {}. How the experts of the model are used, and how fast and at what memory it ran.",
+        plural(data.runs.len() as u64, "run"),
+        plural(tokens, "token"),
+        plural(devices, "device")
+    )
+}
+
+fn summary_table(data: &Data<'_>) -> Table {
+    let facts: Vec<Vec<Fact>> = data.runs.iter().map(conditions::summary).collect();
+    // Runs may lack a fact (no times recorded): a column is there if any run has it.
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in facts.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let mut table = Table::new().text("Run");
+    for name in &names {
+        table = table.text(name);
+    }
+    for (run, facts) in data.runs.iter().zip(&facts) {
+        let value = |name: &&str| {
+            let found = facts.iter().find(|(known, _)| known == name);
+            found.map_or(NOTHING.into(), |(_, value)| value.clone())
+        };
+        let mut cells = vec![run.tagged()];
+        cells.extend(names.iter().map(value));
+        table.row(cells);
+    }
+    table
+}
+
+/// Draws all applicable figures; what cannot be drawn becomes a sentence in its section.
+fn sections(data: &Data<'_>) -> Result<Vec<Section>, ReportError> {
+    let mut sections: Vec<Section> = Vec::new();
+    let mut missing: Vec<(String, Vec<String>)> = Vec::new();
+    let mut number = 0;
+    let mut figures = FIGURES.iter().peekable();
+    while let Some(figure) = figures.next() {
+        if sections.last().is_none_or(|section| section.title != figure.section) {
+            sections.push(Section {
+                id: anchor(figure.section),
+                title: figure.section,
+                figures: vec![],
+                notes: vec![],
+            });
+        }
+        let Some(section) = sections.last_mut() else { continue };
+        match (figure.applicable)(data) {
+            Ok(()) => {
+                number += 1;
+                section.figures.push(view(figure, number, data)?);
+            }
+            Err(reason) => match missing.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, titles)) => titles.push(figure.title.to_lowercase()),
+                None => missing.push((reason, vec![figure.title.to_lowercase()])),
+            },
+        }
+        if figures.peek().is_none_or(|next| next.section != section.title) {
+            for (reason, titles) in missing.drain(..) {
+                section.notes.push(format!("No figure of {}: {reason}.", list(&titles)));
+            }
+        }
+    }
+    Ok(sections)
+}
+
+fn view(figure: &Figure, number: usize, data: &Data<'_>) -> Result<FigureView, ReportError> {
+    let svg = |width| {
+        to_svg(width, None, |canvas| (figure.draw)(canvas, data))
+            .map_err(|message| ReportError::Draw { figure: figure.id, message })
+    };
+    Ok(FigureView {
+        id: figure.id,
+        number,
+        title: figure.title,
+        wide: svg(WIDE)?,
+        narrow: svg(NARROW)?,
+        caption: (figure.caption)(data),
+        table: (figure.table)(data),
+    })
+}
+
+/// How the other runs' routing compares with the first's, token by token.
+fn comparisons(data: &Data<'_>) -> (Option<Table>, Vec<String>) {
+    let mut table = Table::new()
+        .text("Run")
+        .text("Against")
+        .number("Tokens compared")
+        .number("Routing overlap")
+        .number("95 % interval")
+        .number("By chance")
+        .number("Same experts")
+        .number("95 % interval")
+        .number("By chance");
+    let mut notes = Vec::new();
+    let mut rows = 0;
+    for comparison in data.comparisons {
+        let (Some(base), Some(other)) =
+            (data.runs.get(comparison.base), data.runs.get(comparison.other))
+        else {
+            continue;
+        };
+        match &comparison.token_wise {
+            TokenWise::Compared { tokens, .. } => {
+                let mut cells = vec![other.tagged(), base.tagged(), count(*tokens as u64)];
+                for metric in ["routing_overlap", "same_experts"] {
+                    let row = comparison.overall(metric);
+                    let share = |value: Option<f64>| value.map_or(NOTHING.into(), percent);
+                    cells.push(share(row.map(|row| row.value)));
+                    cells.push(match row.and_then(|row| row.interval) {
+                        Some((low, high)) => format!("{} – {}", percent(low), percent(high)),
+                        None => interval(None),
+                    });
+                    cells.push(share(row.and_then(|row| row.chance)));
+                }
+                table.row(cells);
+                rows += 1;
+            }
+            TokenWise::Refused(refusal) => notes.push(format!(
+                "{} and {} were not compared token by token: {}.",
+                other.tagged(),
+                base.tagged(),
+                sanitize(&refusal.to_string())
+            )),
+        }
+    }
+    table.note(
+        "Overlap is the mean share of a token's experts that both runs select; same experts is the share \
+         of tokens with the same set. Both are means over layers, on the tokens both runs read after the \
+         same beginning.",
+    );
+    ((rows > 0).then_some(table), notes)
+}
+
+fn definitions() -> Vec<Definition> {
+    METRICS
+        .iter()
+        .map(|metric| Definition {
+            name: metric.name,
+            title: metric.title,
+            unit: metric.unit,
+            formula: metric.formula,
+            chance: metric.chance,
+            source: metric.source,
+        })
+        .collect()
+}
+
+/// A heading as the fragment of a link.
+fn anchor(title: &str) -> String {
+    title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}

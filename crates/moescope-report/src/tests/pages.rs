@@ -1,0 +1,106 @@
+//! Whole pages.
+
+use super::fixture::{Shape, analysis};
+use super::{rendered, shapes};
+use crate::{ReportError, ReportOptions, render};
+
+/// The page without its drawings and style, which have tests of their own.
+fn skeleton(html: &str) -> String {
+    let mut text = html.to_owned();
+    for (open, close) in [("<svg", "</svg>"), ("<style>", "</style>")] {
+        let mut kept = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(open) {
+            kept.push_str(&rest[..at]);
+            kept.push_str(open);
+            kept.push('…');
+            let end = rest[at..].find(close).unwrap();
+            rest = &rest[at + end..];
+        }
+        kept.push_str(rest);
+        text = kept;
+    }
+    text
+}
+
+fn small() -> Vec<moescope_analysis::Analysis> {
+    let mut shape = Shape::new("tiny", 2, 8, 2);
+    shape.domains.truncate(3);
+    let other = Shape { name: "tiny (2)".into(), seed: 2, speed: 0.6, partial: true, ..shape.clone() };
+    vec![analysis(&shape), analysis(&other)]
+}
+
+#[test]
+fn markdown_of_a_small_report() {
+    insta::assert_snapshot!(rendered("small-md", &small()).markdown());
+}
+
+#[test]
+fn html_of_a_small_report() {
+    insta::assert_snapshot!(skeleton(&rendered("small-html", &small()).html()));
+}
+
+#[test]
+fn every_shape_makes_a_page() {
+    for (name, analyses) in shapes() {
+        let report = rendered(name, &analyses);
+        let html = report.html();
+        // Self-contained: nothing is loaded, from the network or from beside the file.
+        for attribute in ["src=", "href=\"http", "url(", "@import", "<script", "<link rel=\"style"] {
+            assert!(!html.contains(attribute), "{name} has {attribute}");
+        }
+        let addresses = html.matches("http").count();
+        let namespaces = html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count();
+        assert_eq!(addresses, namespaces, "{name} names an address");
+        for analysis in &analyses {
+            for label in analysis.labels() {
+                assert!(html.contains(label) && report.markdown().contains(label), "{name}: {label}");
+            }
+        }
+        // Every link within the page has a target, ids are unique.
+        let ids: Vec<&str> = html.split(" id=\"").skip(1).filter_map(|s| s.split('"').next()).collect();
+        let mut unique = ids.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(ids.len(), unique.len(), "{name}: {ids:?}");
+        for link in html.split("href=\"#").skip(1).filter_map(|s| s.split('"').next()) {
+            assert!(ids.contains(&link), "{name}: #{link} leads nowhere");
+        }
+        for path in &report.paths.figures {
+            assert!(path.exists(), "{}", path.display());
+        }
+        assert!(html.len() < 6_000_000, "{name}: {} bytes", html.len());
+    }
+}
+
+#[test]
+fn a_dense_model_gets_sentences_instead_of_figures() {
+    let (_, analyses) = shapes().into_iter().find(|(name, _)| *name == "dense").unwrap();
+    let html = rendered("dense-sentences", &analyses).html();
+    assert!(html.contains("the models have no MoE layers"));
+    assert!(!html.contains("id=\"fig-utilisation\"") && html.contains("id=\"fig-latency\""));
+}
+
+#[test]
+fn the_same_input_gives_the_same_files() {
+    let (a, b) = (rendered("same-a", &small()), rendered("same-b", &small()));
+    assert_eq!(a.html(), b.html());
+    assert_eq!(a.markdown(), b.markdown());
+    for (a, b) in a.paths.figures.iter().zip(&b.paths.figures) {
+        assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap(), "{}", a.display());
+    }
+}
+
+#[test]
+fn a_newer_report_replaces_an_older_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ReportOptions { out_dir: folder.path().join("out"), ..Default::default() };
+    assert!(matches!(render(&[], &[], &[], &options), Err(ReportError::NoRuns)));
+    let small = small();
+    render(&small, &super::comparisons(&small), &[], &options).unwrap();
+    assert!(options.out_dir.join("figures/utilisation-difference.png").exists());
+    let paths = render(&small[..1], &[], &[], &options).unwrap();
+    // A figure that the new report lacks does not stay behind.
+    assert!(!options.out_dir.join("figures/utilisation-difference.png").exists());
+    assert!(std::fs::read_to_string(paths.html).unwrap().contains("Nothing does"));
+}
