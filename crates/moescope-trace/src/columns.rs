@@ -20,10 +20,15 @@ impl Phase {
             Phase::Decode => "decode",
         }
     }
+
+    /// The phase with this name in the `phase` column, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Phase::Prefill, Phase::Decode].into_iter().find(|phase| phase.as_str() == name)
+    }
 }
 
 /// `tokens/`: one row per token the model read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenColumns {
     /// Index of the prompt in the run.
     pub sequence: Vec<u32>,
@@ -44,7 +49,7 @@ pub struct TokenColumns {
 }
 
 /// `routing/`: one row per token and MoE layer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoutingColumns {
     /// Index of the prompt in the run.
     pub sequence: Vec<u32>,
@@ -71,7 +76,7 @@ pub struct RoutingColumns {
 }
 
 /// `steps/`: one row per forward pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepColumns {
     /// Number of the pass in the run, from 0.
     pub step: Vec<u32>,
@@ -96,7 +101,7 @@ pub struct StepColumns {
 }
 
 /// `layers/`: one row per forward pass, layer and component; profiled runs only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LayerColumns {
     /// Number of the pass in the run.
     pub step: Vec<u32>,
@@ -106,4 +111,52 @@ pub struct LayerColumns {
     pub component: Vec<&'static str>,
     /// Wall time, device synchronised before and after, nanoseconds.
     pub duration_ns: Vec<u64>,
+}
+
+impl TokenColumns {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.sequence.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+}
+
+impl RoutingColumns {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.sequence.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+}
+
+impl StepColumns {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.step.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+}
+
+impl LayerColumns {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.step.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
 }
