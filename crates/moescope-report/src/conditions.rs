@@ -49,9 +49,19 @@ pub(crate) fn summary(run: &Run<'_>) -> Vec<Fact> {
     if let Some(row) = run.overall("mean_logprob") {
         facts.push(fact("Mean log-probability", format!("{} nats per token", number(row.value))));
     }
-    facts.push(fact("Recorded", &manifest.created_at));
+    facts.push(fact("Recorded", moment(&manifest.created_at)));
     facts.push(fact("Status", status(run)));
+    // A processor has no driver, an import no parameters: nothing to say is not said.
+    facts.retain(|(_, value)| value != NOTHING);
     facts
+}
+
+/// `2026-02-03T04:05:06Z` as `2026-02-03 04:05 UTC`; anything else as it is.
+fn moment(rfc3339: &str) -> String {
+    match (rfc3339.get(..10), rfc3339.get(10..11), rfc3339.get(11..16), rfc3339.ends_with('Z')) {
+        (Some(date), Some("T"), Some(time), true) => format!("{date} {time} UTC"),
+        _ => rfc3339.into(),
+    }
 }
 
 /// Everything the manifest says.

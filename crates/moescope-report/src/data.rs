@@ -8,6 +8,7 @@ use moescope_analysis::{Analysis, Comparison, Index, Matrix, MetricRow, StepSeri
 use moescope_trace::Phase;
 use moescope_trace::manifest::{Manifest, MoeLayer};
 
+use crate::canvas::fit_by;
 use crate::sanitize::{sanitize, short};
 
 /// Longest run or domain name in tables and legends; the conditions hold the whole name.
@@ -168,6 +169,21 @@ impl<'a> Run<'a> {
             return self.name.clone();
         }
         format!("{} [{}]", self.name, self.tags.join(", "))
+    }
+
+    /// The tagged name in a width as `measure` says: the name is cut, the tags are kept (shortened
+    /// where they must be), since a number must not stand without them.
+    pub(crate) fn fitted(&self, width: f64, measure: impl Fn(&str) -> f64) -> String {
+        let whole = self.tagged();
+        if measure(&whole) <= width || self.tags.is_empty() {
+            return fit_by(&whole, width, measure);
+        }
+        let tags = format!(" [{}]", self.tags.join(", "));
+        let first_words: Vec<&str> =
+            self.tags.iter().map(|tag| tag.split(' ').next().unwrap_or(tag)).collect();
+        let short = format!(" [{}]", first_words.join(", "));
+        let tags = if measure(&tags) < width * 0.6 { tags } else { short };
+        format!("{}{tags}", fit_by(&self.name, width - measure(&tags), measure))
     }
 
     pub(crate) fn layers(&self) -> &'a [MoeLayer] {

@@ -7,8 +7,8 @@ use crate::canvas::to_svg;
 use crate::conditions::{self, Fact};
 use crate::data::Data;
 use crate::error::ReportError;
-use crate::figures::{FIGURES, Figure, NARROW, WIDE};
-use crate::format::{NOTHING, count, interval, list, percent, plural};
+use crate::figures::{Caption, FIGURES, Figure, NARROW, WIDE};
+use crate::format::{NOTHING, count, list, percent, plural};
 use crate::sanitize::{sanitize, shell_command};
 use crate::table::Table;
 
@@ -65,7 +65,7 @@ struct FigureView {
     title: &'static str,
     wide: String,
     narrow: String,
-    caption: String,
+    caption: Caption,
     table: Table,
 }
 
@@ -251,11 +251,9 @@ fn comparisons(data: &Data<'_>) -> (Option<Table>, Vec<String>) {
         .text("Run")
         .text("Against")
         .number("Tokens compared")
-        .number("Routing overlap")
-        .number("95 % interval")
+        .number("Routing overlap (95 % interval)")
         .number("By chance")
-        .number("Same experts")
-        .number("95 % interval")
+        .number("Same experts (95 % interval)")
         .number("By chance");
     let mut notes = Vec::new();
     let mut rows = 0;
@@ -271,11 +269,11 @@ fn comparisons(data: &Data<'_>) -> (Option<Table>, Vec<String>) {
                 for metric in ["routing_overlap", "same_experts"] {
                     let row = comparison.overall(metric);
                     let share = |value: Option<f64>| value.map_or(NOTHING.into(), percent);
-                    cells.push(share(row.map(|row| row.value)));
-                    cells.push(match row.and_then(|row| row.interval) {
-                        Some((low, high)) => format!("{} – {}", percent(low), percent(high)),
-                        None => interval(None),
+                    let interval = row.and_then(|row| row.interval).map(|(low, high)| {
+                        format!(" ({} – {})", percent(low), percent(high))
                     });
+                    let value = share(row.map(|row| row.value));
+                    cells.push(value + &interval.unwrap_or_default());
                     cells.push(share(row.and_then(|row| row.chance)));
                 }
                 table.row(cells);

@@ -155,7 +155,9 @@ impl Heatmap<'_> {
             canvas.text(middle, bottom + 15.0, &label, SMALL, Ink::Muted, Align::Centre);
         }
         let title = fit(self.x_title, SMALL, w);
-        canvas.text(left + width / 2.0, bottom + 30.0, &title, SMALL, Ink::Muted, Align::Centre);
+        let half = text_width(&title, SMALL) / 2.0;
+        let middle = (left + width / 2.0).min(x + w - half);
+        canvas.text(middle, bottom + 30.0, &title, SMALL, Ink::Muted, Align::Centre);
         HEAD + height + FOOT
     }
 }

@@ -6,7 +6,7 @@ use crate::palette::Ink;
 
 /// One entry.
 pub(crate) enum Key {
-    /// A run or quantity: marker and colour.
+    /// A run: marker and colour.
     Mark(Marker, Ink),
     /// A line without points.
     Line(Ink),
@@ -45,11 +45,19 @@ pub(crate) fn legend(canvas: &Canvas<'_>, top: f64, entries: &[(Key, String)]) -
 }
 
 /// The entries of all runs that `shown` accepts, with the marks of their position in the report.
-pub(crate) fn run_keys(data: &Data<'_>, shown: impl Fn(&Run<'_>) -> bool) -> Vec<(Key, String)> {
+pub(crate) fn run_keys(
+    canvas: &Canvas<'_>,
+    data: &Data<'_>,
+    shown: impl Fn(&Run<'_>) -> bool,
+) -> Vec<(Key, String)> {
+    let room = canvas.width - SWATCH;
     data.runs
         .iter()
         .enumerate()
         .filter(|(_, run)| shown(run))
-        .map(|(n, run)| (Key::Mark(Marker::series(n), Ink::series(n)), run.tagged()))
+        .map(|(n, run)| {
+            let name = run.fitted(room, |text| text_width(text, LABEL));
+            (Key::Mark(Marker::series(n), Ink::series(n)), name)
+        })
         .collect()
 }

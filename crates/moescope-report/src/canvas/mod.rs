@@ -22,7 +22,7 @@ use plotters_backend::DrawingBackend;
 
 use crate::palette::Ink;
 use backend::Backend;
-pub(crate) use font::{fit, text_width};
+pub(crate) use font::{bold_width, fit, fit_by, text_width};
 pub(crate) use heatmap::{Colours, Heatmap, cell_height};
 pub(crate) use legend::{Key, legend, run_keys};
 pub(crate) use panel::{Panel, Place, TITLE, lay_out};

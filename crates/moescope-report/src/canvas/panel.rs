@@ -1,6 +1,7 @@
 //! A framed plot with axes, and how several share a figure.
 
 use super::scale::{Axis, Scale};
+use super::font::{bold_width, fit_by};
 use super::{Align, Canvas, LABEL, SMALL, fit, text_width};
 use crate::palette::Ink;
 
@@ -20,7 +21,7 @@ pub(crate) struct Place {
 }
 
 /// Height of a panel's title line.
-pub(crate) const TITLE: f64 = 22.0;
+pub(crate) const TITLE: f64 = 30.0;
 /// Height of tick labels and axis title below a panel.
 const FOOT: f64 = 38.0;
 
@@ -37,16 +38,11 @@ impl Panel {
         y_axis: &Axis,
     ) -> Panel {
         let unit = &y_axis.title;
-        let title = fit(title, LABEL, place.w);
+        let title = fit_by(title, place.w, |text| bold_width(text, LABEL));
         canvas.strong(place.x, place.y + 13.0, &title, LABEL, Ink::Text);
-        let used = text_width(&title, LABEL * 1.06) + 8.0;
-        if !unit.is_empty() {
-            let room = place.w - used;
-            let unit = if text_width(unit, SMALL) <= room { unit.clone() } else { fit(unit, SMALL, room) };
-            if unit.chars().count() > 3 || unit == *y_axis.title {
-                canvas.text(place.x + used, place.y + 13.0, &unit, SMALL, Ink::Muted, Align::Left);
-            }
-        }
+        let used = bold_width(&title, LABEL) + 6.0;
+        let unit = fit(unit, SMALL, place.w - used);
+        canvas.text(place.x + used, place.y + 13.0, &unit, SMALL, Ink::Muted, Align::Left);
 
         let widest =
             y_axis.ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max);

@@ -1,6 +1,6 @@
 //! Balance per layer: four statistics of the load, with what chance alone would give.
 
-use super::Figure;
+use super::{Caption, Figure};
 use crate::canvas::{Axis, Canvas, Key, Marker, Panel, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{interval, number};
@@ -26,7 +26,7 @@ const PANELS: [(&str, &str, &str, f64, f64); 4] = [
 ];
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let mut keys = run_keys(data, |run| run.has("imbalance"));
+    let mut keys = run_keys(canvas, data, |run| run.has("imbalance"));
     keys.push((Key::Reference, "chance: uniform routing of as many tokens".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let shown: Vec<_> = PANELS.iter().filter(|(metric, ..)| data.has(metric)).collect();
@@ -70,8 +70,13 @@ pub(super) fn layer_panel(
         // Above 1 there is nothing; round ticks must not suggest it.
         high = 1.0;
     }
-    let x_axis = Axis::whole("layer", first, last, (place.w / 55.0) as usize);
-    let y_axis = Axis::linear(unit, low, high, 5);
+    let x_axis = Axis::whole("layer", first, last, (place.w / 40.0) as usize);
+    let mut y_axis = Axis::linear(unit, low, high, 5);
+    if metric == "dead_experts" {
+        // There is no half an expert.
+        y_axis.ticks.retain(|(value, _)| value.fract() == 0.0);
+        y_axis.ticks.iter_mut().for_each(|(value, label)| *label = number(*value));
+    }
     let panel = Panel::draw(canvas, place, title, &x_axis, &y_axis);
 
     let chance: Vec<(f64, f64)> = lines
@@ -106,31 +111,29 @@ pub(super) fn layer_panel(
     panel
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "How evenly each layer spreads the tokens over its experts. The dashed line is what perfectly \
          even routing would show with as many tokens, by sampling noise alone: a layer is unbalanced \
          as far as it is away from that line.",
     );
-    for run in data.runs.iter().take(4) {
+    for run in &data.runs {
         let values = run.per_layer("imbalance");
         if let Some(worst) = values.iter().max_by(|a, b| a.value.total_cmp(&b.value)) {
-            text.push_str(&format!(
-                " {} is least balanced in layer {}: its busiest expert takes {} times the mean load",
+            let chance = worst.chance.map(|chance| format!(" (by chance {})", number(chance)));
+            caption.fact(format!(
+                "{} is least balanced in layer {}: its busiest expert takes {} times the mean load{}.",
                 run.tagged(),
                 worst.layer,
-                number(worst.value)
+                number(worst.value),
+                chance.unwrap_or_default()
             ));
-            text.push_str(&match worst.chance {
-                Some(chance) => format!(" (by chance {}).", number(chance)),
-                None => ".".into(),
-            });
         }
     }
     if data.runs.len() <= 3 {
-        text.push_str(" Vertical bars are 95 % intervals over sequences.");
+        caption = caption.note(" Vertical bars are 95 % intervals over sequences.");
     }
-    text
+    caption
 }
 
 fn table(data: &Data<'_>) -> Table {

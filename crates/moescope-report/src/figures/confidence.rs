@@ -2,7 +2,7 @@
 
 use moescope_analysis::Index;
 
-use super::Figure;
+use super::{Caption, Figure};
 use super::balance::layer_panel;
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
@@ -46,7 +46,7 @@ fn first_recorded(data: &Data<'_>) -> &'static str {
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let mut keys = run_keys(data, |run| PANELS.iter().any(|p| run.has(p.metric)));
+    let mut keys = run_keys(canvas, data, |run| PANELS.iter().any(|p| run.has(p.metric)));
     keys.push((Key::Reference, "chance: all experts equally likely".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let shown: Vec<_> = PANELS.iter().filter(|panel| data.has(panel.metric)).collect();
@@ -60,36 +60,33 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     top + height
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "Entropy is over the full softmax of the router: at ln E (dashed) it does not tell the experts \
          apart, at 0 it is certain. The margin is how far the last selected expert is ahead of the \
          first one left out: where it is small, rounding can change the set.",
     );
-    for run in data.runs.iter().take(4) {
+    for run in &data.runs {
         let entropy = run.per_layer("router_entropy");
         let least = entropy.iter().min_by(|a, b| a.value.total_cmp(&b.value));
         let most = entropy.iter().max_by(|a, b| a.value.total_cmp(&b.value));
         if let (Some(least), Some(most)) = (least, most) {
-            text.push_str(&format!(" {} has ", run.tagged()));
-            if least.layer == most.layer {
-                text.push_str(&format!("an entropy of {} nats", number(least.value)));
+            let what = if least.layer == most.layer {
+                format!("an entropy of {} nats", number(least.value))
             } else {
-                text.push_str(&format!(
+                format!(
                     "its surest router in layer {} ({} nats) and its least sure in layer {} ({} nats)",
                     least.layer,
                     number(least.value),
                     most.layer,
                     number(most.value)
-                ));
-            }
-            if let Some(chance) = most.chance {
-                text.push_str(&format!("; ln E is {}", number(chance)));
-            }
-            text.push('.');
+                )
+            };
+            let chance = most.chance.map(|chance| format!("; ln E is {}", number(chance)));
+            caption.fact(format!("{} has {what}{}.", run.tagged(), chance.unwrap_or_default()));
         }
     }
-    text
+    caption
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -3,7 +3,7 @@
 use moescope_trace::Phase;
 use moescope_trace::manifest::TimingMode;
 
-use super::{Figure, devices_note};
+use super::{Caption, Figure, devices_note};
 use crate::canvas::{Axis, Canvas, Marker, Panel, lay_out, legend, run_keys};
 use crate::data::{Data, Run};
 use crate::format::{count, duration, time_unit};
@@ -43,7 +43,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let top = legend(canvas, 0.0, &run_keys(data, is_timed)) + 12.0;
+    let top = legend(canvas, 0.0, &run_keys(canvas, data, is_timed)) + 12.0;
     let shown: Vec<_> = PHASES
         .iter()
         .map(|&(phase, name)| (name, series(data, phase)))
@@ -59,7 +59,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         let unit = time_unit(middle);
         let title = format!("{} per pass", unit.name);
         let (low, high) = (low / unit.factor, high / unit.factor);
-        let x_axis = if high > 12.0 * low.max(1e-9) {
+        let x_axis = if high > 4.0 * low.max(1e-9) {
             Axis::log(&format!("{title}, logarithmic"), low, high, (place.w / 55.0) as usize)
         } else {
             let air = (high - low).max(high * 0.05) * 0.06;
@@ -87,30 +87,29 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     top + height
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "For each duration, the share of forward passes that took at most that long: a steep line is a \
          steady pace, a long foot to the right means stragglers. Marks are the median and the 95th \
          percentile. A prefill pass is a whole prompt, so its spread is also that of the prompt lengths.",
     );
-    for (n, run) in data.runs.iter().enumerate().take(4) {
-        let decode = &series(data, Phase::Decode)[n];
+    for (run, decode) in data.runs.iter().zip(series(data, Phase::Decode)) {
         if !decode.is_empty() {
-            text.push_str(&format!(
-                " {} decodes a step in {} (median), {} at the 95th percentile.",
+            caption.fact(format!(
+                "{} decodes a step in {} (median), {} at the 95th percentile.",
                 run.tagged(),
-                duration(quantile(decode, 0.5)),
-                duration(quantile(decode, 0.95))
+                duration(quantile(&decode, 0.5)),
+                duration(quantile(&decode, 0.95))
             ));
         }
     }
     if data.runs.iter().any(|run| run.manifest.settings.timing_mode == TimingMode::Profiled) {
-        text.push_str(
+        caption = caption.note(
             " Runs labelled profiled waited for the device after every component, so their passes are \
              longer than real ones.",
         );
     }
-    text + &devices_note(data)
+    caption.note(&devices_note(data))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -1,7 +1,7 @@
 //! Memory over the forward passes of a run.
 
-use super::{Figure, MAX_MULTIPLES, multiples_note};
-use crate::canvas::{Axis, Canvas, Key, Panel, lay_out, legend};
+use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
+use crate::canvas::{Axis, Canvas, Key, LABEL, Panel, bold_width, lay_out, legend};
 use crate::data::{Data, Run};
 use crate::format::{NOTHING, byte_unit, bytes};
 use crate::palette::Ink;
@@ -82,7 +82,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         let x_axis = Axis::whole("forward pass", 0, last, (place.w / 75.0) as usize);
         // All runs share one scale, so that panels compare.
         let y_axis = Axis::linear(unit.name, 0.0, highest / unit.factor, 4);
-        let panel = Panel::draw(canvas, place, &run.tagged(), &x_axis, &y_axis);
+        let room = place.w - 40.0;
+        let name = run.fitted(room, |text| bold_width(text, LABEL));
+        let panel = Panel::draw(canvas, place, &name, &x_axis, &y_axis);
         for quantity in &QUANTITIES {
             let mut points: Vec<_> = quantity
                 .points(run)
@@ -98,19 +100,19 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     top + height
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "Memory after each forward pass: what the device's memory pools hand out, what they hold, and \
          what the process occupies. Peaks within a pass are not seen. All panels share one scale.",
     );
-    for run in shown(data).into_iter().take(4) {
+    for run in shown(data) {
         let peaks: Vec<String> = QUANTITIES
             .iter()
             .filter_map(|q| Some(format!("{} {}", bytes(q.peak(run)? as f64), q.name)))
             .collect();
-        text.push_str(&format!(" {} peaks at {}.", run.tagged(), crate::format::list(&peaks)));
+        caption.fact(format!("{} peaks at {}.", run.tagged(), crate::format::list(&peaks)));
     }
-    text + &multiples_note(data)
+    caption.note(&multiples_note(data))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -9,6 +9,8 @@ mod throughput;
 mod utilisation;
 mod utilisation_difference;
 
+use serde::Serialize;
+
 use crate::canvas::Canvas;
 use crate::data::Data;
 use crate::table::Table;
@@ -44,12 +46,42 @@ pub(crate) struct Figure {
     /// `Err` says, as the end of a sentence, why there is nothing to draw: "not recorded".
     pub(crate) applicable: fn(&Data<'_>) -> Result<(), String>,
     /// What to see, in sentences with the numbers in them.
-    pub(crate) caption: fn(&Data<'_>) -> String,
+    pub(crate) caption: fn(&Data<'_>) -> Caption,
     /// Draws the figure `canvas.width` wide, from the top; returns the height used. It is called only
     /// when `applicable`, several times, and draws the same each time.
     pub(crate) draw: fn(&Canvas<'_>, &Data<'_>) -> f64,
     /// The numbers behind it.
     pub(crate) table: fn(&Data<'_>) -> Table,
+}
+
+/// The text under a figure.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Caption {
+    /// How to read the figure and what limits it.
+    reading: String,
+    /// What it shows, a sentence or two per run.
+    facts: Vec<String>,
+}
+
+/// Runs beyond which a caption no longer speaks of each.
+const MAX_FACTS: usize = 4;
+
+impl Caption {
+    fn new(reading: impl Into<String>) -> Self {
+        Self { reading: reading.into(), facts: Vec::new() }
+    }
+
+    /// Adds a fact about one run; those of the first few runs are kept.
+    fn fact(&mut self, fact: impl Into<String>) {
+        if self.facts.len() < MAX_FACTS {
+            self.facts.push(fact.into());
+        }
+    }
+
+    fn note(mut self, note: &str) -> Self {
+        self.reading.push_str(note);
+        self
+    }
 }
 
 /// "The first 8 of 20 runs are drawn." when that is so.
@@ -68,9 +100,7 @@ fn devices_note(data: &Data<'_>) -> String {
     if devices.len() < 2 {
         return String::new();
     }
-    format!(
-        " The runs were made on different devices ({}), so a difference between them is not a \
-         change of the program.",
-        crate::format::list(&devices.iter().map(|d| crate::sanitize::short(d, 60)).collect::<Vec<_>>())
-    )
+    " The runs were made on different devices, so a difference between them need not be one of the \
+     program."
+        .into()
 }

@@ -2,8 +2,8 @@
 
 use moescope_trace::manifest::MoeLayer;
 
-use super::Figure;
-use crate::canvas::{Canvas, Colours, Heatmap, LABEL, TITLE, fit};
+use super::{Caption, Figure};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::percent;
 use crate::palette::Ink;
@@ -18,6 +18,9 @@ pub(crate) const FIGURE: Figure = Figure {
     draw,
     table,
 };
+
+/// Height of the name above a map.
+const NAME: f64 = 22.0;
 
 /// Runs with a map of their own; maps are large and the runs of one model look alike.
 const MAX_MAPS: usize = 4;
@@ -81,8 +84,8 @@ fn chosen(run: &Run<'_>) -> Option<Chosen> {
     Some(Chosen { layer, grid, experts, chance })
 }
 
-fn all(data: &Data<'_>) -> Vec<(String, Chosen)> {
-    data.runs.iter().filter_map(|run| Some((run.tagged(), chosen(run)?))).take(MAX_MAPS).collect()
+fn all<'d, 'a>(data: &'d Data<'a>) -> Vec<(&'d Run<'a>, Chosen)> {
+    data.runs.iter().filter_map(|run| Some((run, chosen(run)?))).take(MAX_MAPS).collect()
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
@@ -108,23 +111,23 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         log: false,
         diverging: false,
         ticks,
-        title: "share of the domain's tokens that select the expert (k/E by chance)".into(),
+        title: "share of the domain's tokens (k/E by chance)".into(),
     };
     let mut y = colours.bar(canvas, 0.0);
-    for (name, map) in &maps {
-        let title = format!("layer {}", map.layer);
-        let name = fit(name, LABEL, canvas.width - 90.0);
-        canvas.strong(0.0, y + 14.0, &format!("{name}, {title}"), LABEL, Ink::Text);
+    for (run, map) in &maps {
+        let name = run.fitted(canvas.width - 90.0, |text| bold_width(text, LABEL));
+        let title = format!("{name}, layer {}", map.layer);
+        canvas.strong(0.0, y + 14.0, &title, LABEL, Ink::Text);
         let columns: Vec<String> = map.experts.iter().map(usize::to_string).collect();
         let heatmap = Heatmap {
             grid: &map.grid,
             colours: &colours,
             columns: Some(&columns),
-            x_title: "expert, grouped by the domain that uses it most",
+            x_title: "expert, grouped by its main domain",
             y_title: "domain",
         };
         // Every domain has its name beside it.
-        y += TITLE + heatmap.draw(canvas, 0.0, y + TITLE, canvas.width, 18.0) + 14.0;
+        y += NAME + heatmap.draw(canvas, 0.0, y + NAME, canvas.width, 18.0) + 14.0;
     }
     y - 8.0
 }
@@ -141,18 +144,18 @@ fn strongest(map: &Chosen) -> Option<(&str, usize, f64)> {
     Some((&map.grid.rows[row], map.experts[column], map.grid.values[at]))
 }
 
-fn caption(data: &Data<'_>) -> String {
+fn caption(data: &Data<'_>) -> Caption {
     let maps = all(data);
-    let mut text = String::from(
+    let mut caption = Caption::new(
         "For each run the layer in which the domains differ most. A bright block is a group of experts \
          that one domain uses and the others do not; a router blind to the domain shows rows that all \
          look the same.",
     );
-    for (name, map) in &maps {
+    for (run, map) in &maps {
         if let Some((domain, expert, share)) = strongest(map) {
-            text.push_str(&format!(
-                " In {name}, layer {}, expert {expert} serves {} of the tokens of {domain} (by chance \
-                 {}).",
+            caption.fact(format!(
+                "In {}, layer {}, expert {expert} serves {} of the tokens of {domain} (by chance {}).",
+                run.tagged(),
                 map.layer,
                 percent(share),
                 percent(map.chance)
@@ -161,9 +164,9 @@ fn caption(data: &Data<'_>) -> String {
     }
     let possible = data.runs.iter().filter(|run| chosen(run).is_some()).count();
     if possible > MAX_MAPS {
-        text.push_str(&format!(" The first {MAX_MAPS} of {possible} runs are drawn."));
+        caption = caption.note(&format!(" The first {MAX_MAPS} of {possible} runs are drawn."));
     }
-    text
+    caption
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -173,7 +176,7 @@ fn table(data: &Data<'_>) -> Table {
         .text("Domain")
         .text("Experts it uses most (share of its tokens)")
         .number("By chance");
-    for (name, map) in all(data) {
+    for (run, map) in all(data) {
         for (row, domain) in map.grid.rows.iter().enumerate() {
             let mut order: Vec<(usize, f64)> =
                 map.experts.iter().copied().zip(map.grid.row(row).iter().copied()).collect();
@@ -181,7 +184,7 @@ fn table(data: &Data<'_>) -> Table {
             let top: Vec<String> =
                 order.iter().take(4).map(|(e, share)| format!("{e} ({})", percent(*share))).collect();
             table.row(vec![
-                name.clone(),
+                run.tagged(),
                 map.layer.to_string(),
                 domain.clone(),
                 top.join(", "),

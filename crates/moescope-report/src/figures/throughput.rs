@@ -1,7 +1,7 @@
-//! Tokens per second with intervals, a bar per run.
+//! Tokens per second with intervals, a line per run.
 
-use super::{Figure, devices_note};
-use crate::canvas::{Align, Axis, Canvas, LABEL, Place, SMALL, TITLE, fit, lay_out, text_width};
+use super::{Caption, Figure, devices_note};
+use crate::canvas::{Align, Axis, Canvas, LABEL, Marker, Place, SMALL, TITLE, bold_width, lay_out, text_width};
 use crate::data::Data;
 use crate::format::{interval, number};
 use crate::palette::Ink;
@@ -21,7 +21,7 @@ pub(crate) const FIGURE: Figure = Figure {
 
 const PHASES: [(&str, &str); 2] = [("prefill", "Prefill"), ("decode", "Decode")];
 
-/// Height of a bar with its name above.
+/// Height of a run's line with its name above.
 const ROW: f64 = 38.0;
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
@@ -40,7 +40,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
 }
 
 fn bars(canvas: &Canvas<'_>, data: &Data<'_>, place: Place, phase: &str, name: &str) {
-    let title_width = text_width(name, LABEL * 1.06) + 8.0;
+    let title_width = bold_width(name, LABEL) + 8.0;
     canvas.strong(place.x, place.y + 13.0, name, LABEL, Ink::Text);
     let unit = "tokens/s";
     canvas.text(place.x + title_width, place.y + 13.0, unit, SMALL, Ink::Muted, Align::Left);
@@ -70,35 +70,33 @@ fn bars(canvas: &Canvas<'_>, data: &Data<'_>, place: Place, phase: &str, name: &
         let y = top + slot as f64 * ROW;
         let value = number(row.value);
         let value_width = text_width(&value, SMALL);
-        let label = fit(&run.tagged(), SMALL, place.w - value_width - 24.0);
+        let room = place.w - value_width - 24.0;
+        let label = run.fitted(room, |text| text_width(text, SMALL));
         canvas.text(place.x + 6.0, y + 15.0, &label, SMALL, Ink::Text, Align::Left);
         let right = place.x + place.w - 6.0;
         canvas.text(right, y + 15.0, &value, SMALL, Ink::Text, Align::Right);
         let end = scale.at(row.value);
-        canvas.rect(scale.from, y + 20.0, (end - scale.from).max(1.0), 11.0, Ink::series(n));
+        // A point with whiskers on a pale track from zero: a bar would hide half of the interval.
+        let (middle, ink) = (y + 26.0, Ink::series(n));
+        canvas.line(&[(scale.from, middle), (end, middle)], Ink::Missing, 3.0);
         if let Some((low, high)) = row.interval {
             let (low, high) = (scale.at(low), scale.at(high));
-            let middle = y + 25.5;
-            // A halo keeps the whisker visible on its own bar.
-            canvas.line(&[(low, middle), (high, middle)], Ink::Paper, 4.0);
+            canvas.line(&[(low, middle), (high, middle)], ink, 2.2);
             for x in [low, high] {
-                canvas.line(&[(x, middle - 6.0), (x, middle + 6.0)], Ink::Paper, 4.0);
-            }
-            canvas.line(&[(low, middle), (high, middle)], Ink::Text, 1.4);
-            for x in [low, high] {
-                canvas.line(&[(x, middle - 5.0), (x, middle + 5.0)], Ink::Text, 1.4);
+                canvas.line(&[(x, middle - 5.0), (x, middle + 5.0)], ink, 2.2);
             }
         }
+        canvas.marker(end, middle, 9.0, Marker::series(n), ink);
     }
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "Tokens over the time of the passes of a phase, with tokenisation and sampling left out. \
-         Whiskers are 95 % intervals over sequences: bars whose whiskers overlap widely are not shown \
+         Whiskers are 95 % intervals over sequences: runs whose whiskers overlap widely are not shown \
          to differ.",
     );
-    for run in data.runs.iter().take(4) {
+    for run in &data.runs {
         let speeds: Vec<String> = PHASES
             .iter()
             .filter_map(|(phase, _)| {
@@ -106,10 +104,10 @@ fn caption(data: &Data<'_>) -> String {
             })
             .collect();
         if !speeds.is_empty() {
-            text.push_str(&format!(" {}: {}.", run.tagged(), crate::format::list(&speeds)));
+            caption.fact(format!("{}: {}.", run.tagged(), crate::format::list(&speeds)));
         }
     }
-    text + &devices_note(data)
+    caption.note(&devices_note(data))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -1,9 +1,9 @@
 //! Layer x expert utilisation: which experts carry the load.
 
-use super::{Figure, MAX_MULTIPLES, multiples_note};
-use crate::canvas::{Canvas, Colours, Heatmap, LABEL, TITLE, cell_height, fit};
+use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width, cell_height};
 use crate::data::{Data, Grid};
-use crate::format::{fixed, number};
+use crate::format::{count, fixed, number};
 use crate::palette::Ink;
 use crate::table::Table;
 
@@ -16,6 +16,9 @@ pub(crate) const FIGURE: Figure = Figure {
     draw,
     table,
 };
+
+/// Height of the name above a map.
+const NAME: f64 = 22.0;
 
 /// Tables of single cells get no larger than this; beyond, a line per layer sums up.
 const MAX_CELLS: usize = 3000;
@@ -60,7 +63,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let maps: Vec<_> = data
         .runs
         .iter()
-        .filter_map(|run| Some((run.tagged(), run.utilisation()?)))
+        .filter_map(|run| Some((run, run.utilisation()?)))
         .take(MAX_MULTIPLES)
         .collect();
     let grids: Vec<Grid> = maps.iter().map(|(_, grid)| grid.clone()).collect();
@@ -73,9 +76,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
     for row in maps.chunks(columns) {
         let mut used: f64 = 0.0;
-        for (n, (name, grid)) in row.iter().enumerate() {
+        for (n, (run, grid)) in row.iter().enumerate() {
             let x = n as f64 * (width + gap);
-            let name = fit(name, LABEL, width);
+            let name = run.fitted(width, |text| bold_width(text, LABEL));
             canvas.strong(x, y + 14.0, &name, LABEL, Ink::Text);
             let cell = cell_height(grid.rows.len(), if maps.len() > 2 { 180.0 } else { 290.0 });
             let map = Heatmap {
@@ -85,9 +88,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 x_title: "expert",
                 y_title: "layer",
             };
-            used = used.max(map.draw(canvas, x, y + TITLE, width, cell));
+            used = used.max(map.draw(canvas, x, y + NAME, width, cell));
         }
-        y += TITLE + used + 14.0;
+        y += NAME + used + 14.0;
     }
     y - 8.0
 }
@@ -100,29 +103,31 @@ fn busiest(grid: &Grid) -> Option<(&str, usize, f64)> {
     Some((&grid.rows[at / grid.columns], at % grid.columns, grid.values[at]))
 }
 
-fn caption(data: &Data<'_>) -> String {
-    let mut text = String::from(
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(
         "Each cell is one expert of one layer, coloured by its share of the tokens relative to an \
          even share. An even router is one colour throughout; bright cells carry more than their \
          share, dark ones less.",
     );
-    for run in data.runs.iter().take(4) {
+    for run in &data.runs {
         let Some(grid) = run.utilisation() else { continue };
-        let known = grid.values.iter().filter(|v| v.is_finite()).count();
-        let unused = grid.values.iter().filter(|v| **v == 0.0).count();
+        let known = grid.values.iter().filter(|v| v.is_finite()).count() as u64;
+        let unused = grid.values.iter().filter(|v| **v == 0.0).count() as u64;
         if let Some((layer, expert, value)) = busiest(&grid) {
-            text.push_str(&format!(
-                " In {}, expert {expert} of layer {layer} is the busiest with {} times an even share",
+            let unused = match unused {
+                0 => "every expert is used".into(),
+                1 => format!("1 of {} experts is never used", count(known)),
+                n => format!("{} of {} experts are never used", count(n), count(known)),
+            };
+            caption.fact(format!(
+                "In {}, expert {expert} of layer {layer} is the busiest with {} times an even share; \
+                 {unused}.",
                 run.tagged(),
                 number(value)
             ));
-            text.push_str(&match unused {
-                0 => "; every expert is used.".into(),
-                n => format!("; {n} of {known} experts are never used."),
-            });
         }
     }
-    text + &multiples_note(data)
+    caption.note(&multiples_note(data))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -1,8 +1,8 @@
 //! What changed in utilisation between the first run and each other one.
 
-use super::{Figure, MAX_MULTIPLES};
-use crate::canvas::{Canvas, Colours, Heatmap, LABEL, TITLE, cell_height, fit};
-use crate::data::{Data, Grid};
+use super::{Caption, Figure, MAX_MULTIPLES};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width, cell_height};
+use crate::data::{Data, Grid, Run};
 use crate::format::{count, fixed, number};
 use crate::palette::Ink;
 use crate::table::Table;
@@ -28,15 +28,18 @@ fn applicable(data: &Data<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Another run against the first: its name, the difference of utilisation by layer and expert, and how
+/// Height of the names above a map.
+const NAME: f64 = 22.0;
+
+/// Another run against the first: the difference of utilisation by layer and expert, and how
 /// many of the differences are larger than their interval.
-struct Difference {
-    name: String,
+struct Difference<'d, 'a> {
+    run: &'d Run<'a>,
     grid: Grid,
     changed: Option<(usize, usize)>,
 }
 
-fn differences(data: &Data<'_>) -> Vec<Difference> {
+fn differences<'d, 'a>(data: &'d Data<'a>) -> Vec<Difference<'d, 'a>> {
     data.comparisons
         .iter()
         .filter_map(|comparison| {
@@ -49,7 +52,7 @@ fn differences(data: &Data<'_>) -> Vec<Difference> {
                 .collect();
             let apart = intervals.iter().filter(|(low, high)| *low > 0.0 || *high < 0.0).count();
             Some(Difference {
-                name: data.runs.get(comparison.other)?.tagged(),
+                run: data.runs.get(comparison.other)?,
                 grid,
                 changed: (!intervals.is_empty()).then_some((apart, intervals.len())),
             })
@@ -67,7 +70,7 @@ fn summary(grid: &Grid) -> Option<(f64, &str, usize, f64)> {
     Some((mean, &grid.rows[at / grid.columns], at % grid.columns, grid.values[at]))
 }
 
-fn colours(maps: &[Difference]) -> Colours {
+fn colours(maps: &[Difference<'_, '_>]) -> Colours {
     let mut sizes: Vec<f64> =
         maps.iter().flat_map(|map| &map.grid.values).filter(|v| v.is_finite()).map(|v| v.abs()).collect();
     sizes.sort_by(f64::total_cmp);
@@ -78,7 +81,8 @@ fn colours(maps: &[Difference]) -> Colours {
         .find(|bound| *bound >= large)
         .unwrap_or(20.0);
     let bound = if large == 0.0 { 1.0 } else { bound };
-    let label = |share: f64, sign: &str| format!("{sign}{}", number(bound * share));
+    // As short as it can be: 0.2, not 0.200.
+    let label = |share: f64, sign: &str| format!("{sign}{}", bound * share);
     Colours {
         low: -bound,
         high: bound,
@@ -105,14 +109,15 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let columns = if all > 2 && canvas.width > 600.0 && experts <= 160 { 2 } else { 1 };
     let gap = 28.0;
     let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
-    let base = &data.runs[0].name;
+    let base = &data.runs[0];
     for row in maps.chunks(columns) {
         let mut used: f64 = 0.0;
-        for (n, Difference { name, grid, .. }) in row.iter().enumerate() {
+        for (n, Difference { run, grid, .. }) in row.iter().enumerate() {
             let x = n as f64 * (width + gap);
             // Both names must be seen to be there.
             let half = width / 2.0 - 10.0;
-            let title = format!("{} − {}", fit(name, LABEL, half), fit(base, LABEL, half));
+            let bold = |text: &str| bold_width(text, LABEL);
+            let title = format!("{} − {}", run.fitted(half, bold), base.fitted(half, bold));
             canvas.strong(x, y + 14.0, &title, LABEL, Ink::Text);
             let cell = cell_height(grid.rows.len(), if all > 2 { 180.0 } else { 290.0 });
             let map = Heatmap {
@@ -122,45 +127,47 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 x_title: "expert",
                 y_title: "layer",
             };
-            used = used.max(map.draw(canvas, x, y + TITLE, width, cell));
+            used = used.max(map.draw(canvas, x, y + NAME, width, cell));
         }
-        y += TITLE + used + 14.0;
+        y += NAME + used + 14.0;
     }
     y - 8.0
 }
 
-fn caption(data: &Data<'_>) -> String {
+fn caption(data: &Data<'_>) -> Caption {
     let differences = differences(data);
     let base = data.runs.first().map(|run| run.tagged()).unwrap_or_default();
-    let mut text = format!(
+    let mut caption = Caption::new(format!(
         "Utilisation of each run minus that of {base}: orange experts took over load, blue ones lost \
          it. All maps share one scale."
-    );
-    for Difference { name, grid, changed } in differences.iter().take(4) {
+    ));
+    for Difference { run, grid, changed } in &differences {
+        let name = run.tagged();
         let Some((mean, layer, expert, largest)) = summary(grid) else { continue };
         if largest == 0.0 {
-            text.push_str(&format!(" {name} uses every expert exactly as much as {base} does."));
+            caption.fact(format!("{name} uses every expert exactly as much as {base} does."));
         } else {
-            text.push_str(&format!(
-                " {name} differs by {} of an even share on average and most at expert {expert} of \
+            let mut fact = format!(
+                "{name} differs by {} of an even share on average and most at expert {expert} of \
                  layer {layer} ({}{}).",
                 number(mean),
                 if largest > 0.0 { "+" } else { "" },
                 number(largest)
-            ));
+            );
             if let Some((apart, all)) = changed {
-                text.push_str(&format!(
+                fact.push_str(&format!(
                     " {} of {} experts changed by more than their 95 % interval.",
                     count(*apart as u64),
                     count(*all as u64)
                 ));
             }
+            caption.fact(fact);
         }
     }
     if differences.len() > MAX_MULTIPLES {
-        text.push_str(&format!(" The first {MAX_MULTIPLES} differences are drawn."));
+        caption = caption.note(&format!(" The first {MAX_MULTIPLES} differences are drawn."));
     }
-    text
+    caption
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -172,7 +179,7 @@ fn table(data: &Data<'_>) -> Table {
         .text("Expert")
         .number("Largest loss")
         .text("Expert");
-    for Difference { name, grid, .. } in differences(data) {
+    for Difference { run, grid, .. } in differences(data) {
         for (row, layer) in grid.rows.iter().enumerate() {
             let known: Vec<(usize, f64)> =
                 grid.row(row).iter().copied().enumerate().filter(|(_, v)| v.is_finite()).collect();
@@ -184,7 +191,7 @@ fn table(data: &Data<'_>) -> Table {
             };
             let mean = known.iter().map(|(_, v)| v.abs()).sum::<f64>() / known.len() as f64;
             table.row(vec![
-                name.clone(),
+                run.tagged(),
                 layer.clone(),
                 fixed(mean, 3),
                 fixed(gain.1.max(0.0), 2),

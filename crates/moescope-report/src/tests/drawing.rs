@@ -53,7 +53,8 @@ fn figures_draw_on_every_output() {
                 // Two layouts of the largest model must not make the page unwieldy.
                 assert!(drawing.len() < 600_000, "{place}: {} bytes", drawing.len());
             }
-            assert!(!(figure.caption)(&data).contains("NaN"), "{place}");
+            let caption = format!("{:?}", (figure.caption)(&data));
+            assert!(!caption.contains("NaN"), "{place}: {caption}");
             assert!(!(figure.table)(&data).is_empty(), "{place}");
         }
     }
