@@ -70,7 +70,7 @@ pub(crate) fn percent(share: f64) -> String {
         v if v >= 10.0 => 1,
         _ => 2,
     };
-    format!("{} %", fixed(value, decimals))
+    format!("{}\u{a0}%", fixed(value, decimals))
 }
 
 /// A unit and the factor that turns a base value into it.
@@ -108,7 +108,7 @@ fn with_unit(value: f64, unit: Unit) -> String {
     if !value.is_finite() {
         return NOTHING.into();
     }
-    format!("{} {}", number(value / unit.factor), unit.name)
+    format!("{}\u{a0}{}", number(value / unit.factor), unit.name)
 }
 
 /// Nanoseconds with a fitting unit: `1.23 ms`.

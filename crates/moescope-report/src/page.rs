@@ -178,18 +178,33 @@ fn summary_table(data: &Data<'_>) -> Table {
             names.push(name);
         }
     }
+    let value = |facts: &[Fact], name: &str| {
+        let found = facts.iter().find(|(known, _)| known == name);
+        found.map_or(NOTHING.into(), |(_, value)| value.clone())
+    };
+    // Of many runs only what differs is worth a column.
+    let mut shared: Vec<String> = Vec::new();
+    if facts.len() > MAX_CARDS {
+        names.retain(|name| {
+            let first = value(&facts[0], name);
+            let same = facts.iter().all(|facts| value(facts, name) == first);
+            if same {
+                shared.push(format!("{name} {first}"));
+            }
+            !same
+        });
+    }
     let mut table = Table::new().text("Run");
     for name in &names {
         table = table.text(name);
     }
     for (run, facts) in data.runs.iter().zip(&facts) {
-        let value = |name: &&str| {
-            let found = facts.iter().find(|(known, _)| known == name);
-            found.map_or(NOTHING.into(), |(_, value)| value.clone())
-        };
         let mut cells = vec![run.tagged()];
-        cells.extend(names.iter().map(value));
+        cells.extend(names.iter().map(|name| value(facts, name)));
         table.row(cells);
+    }
+    if !shared.is_empty() {
+        table.note(format!("The same in all runs: {}.", shared.join("; ")));
     }
     table
 }
@@ -251,9 +266,9 @@ fn comparisons(data: &Data<'_>) -> (Option<Table>, Vec<String>) {
         .text("Run")
         .text("Against")
         .number("Tokens compared")
-        .number("Routing overlap (95 % interval)")
+        .number("Routing overlap (95\u{a0}% interval)")
         .number("By chance")
-        .number("Same experts (95 % interval)")
+        .number("Same experts (95\u{a0}% interval)")
         .number("By chance");
     let mut notes = Vec::new();
     let mut rows = 0;

@@ -3,7 +3,7 @@
 use super::{Caption, Figure};
 use crate::canvas::{Axis, Canvas, Key, Marker, Panel, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
-use crate::format::{interval, number};
+use crate::format::{count, interval, number};
 use crate::palette::Ink;
 use crate::table::Table;
 
@@ -75,7 +75,7 @@ pub(super) fn layer_panel(
     if metric == "dead_experts" {
         // There is no half an expert.
         y_axis.ticks.retain(|(value, _)| value.fract() == 0.0);
-        y_axis.ticks.iter_mut().for_each(|(value, label)| *label = number(*value));
+        y_axis.ticks.iter_mut().for_each(|(value, label)| *label = count(*value as u64));
     }
     let panel = Panel::draw(canvas, place, title, &x_axis, &y_axis);
 
@@ -131,7 +131,7 @@ fn caption(data: &Data<'_>) -> Caption {
         }
     }
     if data.runs.len() <= 3 {
-        caption = caption.note(" Vertical bars are 95 % intervals over sequences.");
+        caption = caption.note(" Vertical bars are 95\u{a0}% intervals over sequences.");
     }
     caption
 }
@@ -142,7 +142,7 @@ fn table(data: &Data<'_>) -> Table {
     for (metric, title, ..) in &shown {
         table = table.number(title);
         if *metric == "imbalance" {
-            table = table.number("95 % interval");
+            table = table.number("95\u{a0}% interval");
         }
         table = table.number("by chance");
     }

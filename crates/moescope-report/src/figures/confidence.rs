@@ -94,7 +94,7 @@ fn table(data: &Data<'_>) -> Table {
     let mut table = Table::new().text("Run").number("Layer");
     for view in &shown {
         let name = format!("{} ({})", view.title, view.unit);
-        table = table.number(&name).number("95 % interval").number("by chance");
+        table = table.number(&name).number("95\u{a0}% interval").number("by chance");
     }
     for run in &data.runs {
         let columns: Vec<_> = shown.iter().map(|view| view.values(run)).collect();

@@ -120,7 +120,7 @@ fn table(data: &Data<'_>) -> Table {
         .number("Shortest")
         .number("5 %")
         .number("Median")
-        .number("95 %")
+        .number("95\u{a0}%")
         .number("99 %")
         .number("Longest");
     for (phase, name) in PHASES {

@@ -93,7 +93,7 @@ fn bars(canvas: &Canvas<'_>, data: &Data<'_>, place: Place, phase: &str, name: &
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "Tokens over the time of the passes of a phase, with tokenisation and sampling left out. \
-         Whiskers are 95 % intervals over sequences: runs whose whiskers overlap widely are not shown \
+         Whiskers are 95\u{a0}% intervals over sequences: runs whose whiskers overlap widely are not shown \
          to differ.",
     );
     for run in &data.runs {
@@ -116,7 +116,7 @@ fn table(data: &Data<'_>) -> Table {
         .text("Device")
         .text("Phase")
         .number("Tokens/s")
-        .number("95 % interval");
+        .number("95\u{a0}% interval");
     for (phase, name) in PHASES {
         for run in &data.runs {
             let Some(row) = run.throughput(phase) else { continue };

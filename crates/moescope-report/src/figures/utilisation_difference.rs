@@ -156,7 +156,7 @@ fn caption(data: &Data<'_>) -> Caption {
             );
             if let Some((apart, all)) = changed {
                 fact.push_str(&format!(
-                    " {} of {} experts changed by more than their 95 % interval.",
+                    " {} of {} experts changed by more than their 95\u{a0}% interval.",
                     count(*apart as u64),
                     count(*all as u64)
                 ));
