@@ -169,7 +169,7 @@ fn several_runs_share_one_sentence() {
     let speed = about(&found, "throughput");
     assert_eq!(speed.len(), 1);
     assert!(
-        speed[0].headline.contains(" in two") && speed[0].detail.contains(" In one: "),
+        speed[0].headline.contains(" in one") && speed[0].detail.contains(" In two: "),
         "{speed:?}"
     );
 }
