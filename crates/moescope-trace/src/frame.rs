@@ -1,5 +1,6 @@
 //! Columns in memory to data frames and Parquet bytes.
 
+use polars::polars_utils::compression::ZstdLevel;
 use polars::prelude::*;
 
 use crate::columns::{LayerColumns, Phase, RoutingColumns, StepColumns, TokenColumns};
@@ -187,7 +188,8 @@ impl ToFrame for LayerColumns {
 pub(crate) fn to_parquet(frame: &mut DataFrame) -> PolarsResult<Vec<u8>> {
     let mut bytes = Vec::new();
     ParquetWriter::new(&mut bytes)
-        .with_compression(ParquetCompression::Zstd(None))
+        // Level 1: a third faster than the default level 3 here, and the same size.
+        .with_compression(ParquetCompression::Zstd(ZstdLevel::try_new(1).ok()))
         .with_statistics(StatisticsOptions::default())
         .with_row_group_size(Some(ROW_GROUP_ROWS))
         .set_parallel(false)
@@ -196,6 +198,7 @@ pub(crate) fn to_parquet(frame: &mut DataFrame) -> PolarsResult<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::schema::Presence;

@@ -107,6 +107,17 @@ impl Part {
                 reader.set_metadata(self.metadata.clone());
                 reader.finish()
             })?;
+            // A damaged footer can promise more rows than the pages hold.
+            if let Some(column) = frame.columns().iter().find(|column| column.len() != rows) {
+                return Err(TraceError::UnreadablePart {
+                    part: self.path.clone(),
+                    reason: format!(
+                        "column `{}` has {} rows, expected {rows}",
+                        column.name(),
+                        column.len()
+                    ),
+                });
+            }
             each(&frame)?;
             start += rows;
         }

@@ -2,6 +2,8 @@
 //!
 //! One binary, because each one links polars.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "main/common.rs"]
 mod common;
 
