@@ -108,28 +108,33 @@ pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
         fact("Memory", bytes(host.ram_bytes as f64)),
         fact("System", &host.os),
         fact("Batch", plural(settings.batch.into(), "sequence")),
-        fact("Tokens per prompt", match settings.max_tokens {
-            0 => "prefill only".into(),
-            n => format!("at most {}", count(n.into())),
-        }),
+        fact(
+            "Tokens per prompt",
+            match settings.max_tokens {
+                0 => "prefill only".into(),
+                n => format!("at most {}", count(n.into())),
+            },
+        ),
         fact("Sampling", sampling(run)),
         fact("Seed", settings.seed.to_string()),
-        fact("Timing", match settings.timing_mode {
-            TimingMode::EndToEnd => "one synchronised time per forward pass",
-            TimingMode::Profiled => "a synchronisation after every component; passes are slower than real ones",
-            TimingMode::None => "none",
-        }),
+        fact(
+            "Timing",
+            match settings.timing_mode {
+                TimingMode::EndToEnd => "one synchronised time per forward pass",
+                TimingMode::Profiled => {
+                    "a synchronisation after every component; passes are slower than real ones"
+                }
+                TimingMode::None => "none",
+            },
+        ),
         fact("Prompts", prompts(run)),
         fact("Prompts hash", &manifest.prompts_hash),
         fact("Tokens", tokens(run)),
     ]);
     for (phase, name) in [("prefill", "Prefill"), ("decode", "Decode")] {
         if let Some(row) = run.throughput(phase) {
-            let text = format!(
-                "{} tokens/s, 95 % interval {}",
-                number(row.value),
-                interval(row.interval)
-            );
+            let text =
+                format!("{} tokens/s, 95 % interval {}", number(row.value), interval(row.interval));
             facts.push(fact(name, text));
         }
     }
@@ -139,7 +144,9 @@ pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
 /// What a label means, for the note below the runs.
 pub(crate) fn meaning(label: &str) -> &'static str {
     match label {
-        "partial run" => "the run did not reach its end; its numbers cover what was recorded until then",
+        "partial run" => {
+            "the run did not reach its end; its numbers cover what was recorded until then"
+        }
         "random weights" => {
             "the weights were drawn at random: speed and memory mean something, routing and text do not"
         }

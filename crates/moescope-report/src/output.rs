@@ -40,7 +40,9 @@ impl Staging {
         name.push(target.file_name().unwrap_or("report".as_ref()));
         name.push(format!(".partial-{}", std::process::id()));
         let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && target.file_name().is_some() => parent,
+            Some(parent) if !parent.as_os_str().is_empty() && target.file_name().is_some() => {
+                parent
+            }
             // `.` and `..` have no name to stand beside.
             _ if target.file_name().is_none() => target,
             _ => Path::new("."),

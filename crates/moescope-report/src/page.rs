@@ -246,7 +246,7 @@ fn sections(data: &Data<'_>) -> Result<Vec<Section>, ReportError> {
 
 fn view(figure: &Figure, number: usize, data: &Data<'_>) -> Result<FigureView, ReportError> {
     let svg = |width| {
-        to_svg(width, None, |canvas| (figure.draw)(canvas, data))
+        to_svg(width, |canvas| (figure.draw)(canvas, data))
             .map_err(|message| ReportError::Draw { figure: figure.id, message })
     };
     Ok(FigureView {
@@ -284,9 +284,9 @@ fn comparisons(data: &Data<'_>) -> (Option<Table>, Vec<String>) {
                 for metric in ["routing_overlap", "same_experts"] {
                     let row = comparison.overall(metric);
                     let share = |value: Option<f64>| value.map_or(NOTHING.into(), percent);
-                    let interval = row.and_then(|row| row.interval).map(|(low, high)| {
-                        format!(" ({} – {})", percent(low), percent(high))
-                    });
+                    let interval = row
+                        .and_then(|row| row.interval)
+                        .map(|(low, high)| format!(" ({} – {})", percent(low), percent(high)));
                     let value = share(row.map(|row| row.value));
                     cells.push(value + &interval.unwrap_or_default());
                     cells.push(share(row.and_then(|row| row.chance)));

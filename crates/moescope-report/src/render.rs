@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use minijinja::{AutoEscape, Environment, Value, context, escape_formatter};
 use moescope_analysis::{Analysis, Comparison, Finding};
 
-use crate::canvas::{to_png, to_svg};
+use crate::canvas::{to_png, to_svg_file};
 use crate::data::Data;
 use crate::error::ReportError;
 use crate::figures::{FIGURES, WIDE};
@@ -76,7 +76,7 @@ pub fn render(
         let [png, svg] = &names;
         to_png(&staging.path(png), WIDE, |canvas| (figure.draw)(canvas, &data)).map_err(failed)?;
         let style = format!("@media(prefers-color-scheme:dark){{{}}}", dark_css());
-        let drawn = to_svg(WIDE, Some(&style), |canvas| (figure.draw)(canvas, &data));
+        let drawn = to_svg_file(WIDE, &style, |canvas| (figure.draw)(canvas, &data));
         staging.write(svg, &drawn.map_err(failed)?)?;
         files.extend(names);
     }

@@ -61,9 +61,7 @@ pub fn shell_command(arguments: &[String]) -> String {
         .iter()
         .map(|argument| {
             let plain = !argument.is_empty()
-                && argument
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c));
+                && argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c));
             if plain { argument.clone() } else { format!("'{}'", argument.replace('\'', r"'\''")) }
         })
         .collect();

@@ -87,7 +87,7 @@ pub(crate) fn rasterise(text: &str, em: f64, mut pixel: impl FnMut(i32, i32, f32
                 pixel(left + dx as i32, top + dy as i32, coverage.min(1.0));
             });
         }
-        x += scaled.h_advance(glyph);
+        x += if glyph.0 == 0 { em as f32 } else { scaled.h_advance(glyph) };
     }
 }
 

@@ -140,10 +140,12 @@ impl Heatmap<'_> {
             // Named columns are all labelled or none: a gap would name the wrong one.
             Some(_) if columns > fitting => Vec::new(),
             Some(_) => (0..columns).collect(),
-            None => whole_ticks(0, columns.saturating_sub(1) as u32, fitting.saturating_sub(1).max(1))
-                .into_iter()
-                .map(|n| n as usize)
-                .collect(),
+            None => {
+                whole_ticks(0, columns.saturating_sub(1) as u32, fitting.saturating_sub(1).max(1))
+                    .into_iter()
+                    .map(|n| n as usize)
+                    .collect()
+            }
         };
         for n in labelled {
             let label = match self.columns {

@@ -214,17 +214,31 @@ fn colour(ink: Ink) -> RGBColor {
 pub(crate) trait Draw: Fn(&Canvas<'_>) -> f64 {}
 impl<F: Fn(&Canvas<'_>) -> f64> Draw for F {}
 
-fn on<'a>(backend: Backend<'a>, scale: f64, width: f64) -> Canvas<'a> {
-    Canvas { area: backend.into_drawing_area(), scale, width, failure: RefCell::new(None) }
+fn on<'a>(backend: Backend<'a>, scale: f64, width: f64, margin: f64) -> Canvas<'a> {
+    let margin = (margin * scale) as i32;
+    let area = backend.into_drawing_area().margin(margin, margin, margin, margin);
+    Canvas { area, scale, width, failure: RefCell::new(None) }
 }
 
-/// Draws as SVG, `width` CSS pixels wide. `style` is put into the document's style element.
-pub(crate) fn to_svg(width: f64, style: Option<&str>, draw: impl Draw) -> Result<String, String> {
+/// Air around a figure that stands by itself as a file, CSS pixels.
+const MARGIN: f64 = 10.0;
+
+/// Draws as SVG for a page, `width` CSS pixels wide.
+pub(crate) fn to_svg(width: f64, draw: impl Draw) -> Result<String, String> {
+    svg(width, 0.0, None, draw)
+}
+
+/// Draws as an SVG file that stands by itself; `style` goes into its style element.
+pub(crate) fn to_svg_file(width: f64, style: &str, draw: impl Draw) -> Result<String, String> {
+    svg(width, MARGIN, Some(style), draw)
+}
+
+fn svg(width: f64, margin: f64, style: Option<&str>, draw: impl Draw) -> Result<String, String> {
     let mut writer = SvgWriter::default();
-    let canvas = on(Backend::Svg(&mut writer), UNITS, width);
+    let canvas = on(Backend::Svg(&mut writer), UNITS, width, margin);
     let height = draw(&canvas);
     canvas.done()?;
-    Ok(writer.finish(width, height, style))
+    Ok(writer.finish(width + 2.0 * margin, height + 2.0 * margin, style))
 }
 
 /// PNG pixels per CSS pixel.
@@ -235,13 +249,14 @@ const OVERSAMPLING: usize = 2;
 /// Draws as RGB pixels on light paper: (width, height, bytes).
 pub(crate) fn to_pixels(width: f64, draw: impl Draw) -> Result<(u32, u32, Vec<u8>), String> {
     const FINE: usize = PNG_SCALE * OVERSAMPLING;
-    let height = draw(&on(Backend::Measure, FINE as f64, width));
-    let (w, h) = (width.ceil() as usize * PNG_SCALE, height.ceil() as usize * PNG_SCALE);
+    let height = draw(&on(Backend::Measure, FINE as f64, width, MARGIN));
+    let size = |length: f64| (length + 2.0 * MARGIN).ceil() as usize * PNG_SCALE;
+    let (w, h) = (size(width), size(height));
     let (fine_w, fine_h) = (w * OVERSAMPLING, h * OVERSAMPLING);
     let mut fine = vec![0xff; fine_w * fine_h * 3];
     {
         let bitmap = BitMapBackend::with_buffer(&mut fine, (fine_w as u32, fine_h as u32));
-        let canvas = on(Backend::Bitmap(bitmap), FINE as f64, width);
+        let canvas = on(Backend::Bitmap(bitmap), FINE as f64, width, MARGIN);
         draw(&canvas);
         canvas.done()?;
     }

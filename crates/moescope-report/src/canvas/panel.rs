@@ -1,7 +1,7 @@
 //! A framed plot with axes, and how several share a figure.
 
-use super::scale::{Axis, Scale};
 use super::font::{bold_width, fit_by};
+use super::scale::{Axis, Scale};
 use super::{Align, Canvas, LABEL, SMALL, fit, text_width};
 use crate::palette::Ink;
 
@@ -99,7 +99,10 @@ pub(crate) fn lay_out(
     let fitting = ((canvas.width + GAP_X) / (narrowest + GAP_X)).floor().max(1.0) as usize;
     let mut columns = fitting.min(count.max(1));
     // Four panels are two by two, not three and one.
-    while columns > 1 && count % columns != 0 && count.div_ceil(columns - 1) == count.div_ceil(columns) {
+    while columns > 1
+        && count % columns != 0
+        && count.div_ceil(columns - 1) == count.div_ceil(columns)
+    {
         columns -= 1;
     }
     let w = (canvas.width - GAP_X * (columns - 1) as f64) / columns as f64;

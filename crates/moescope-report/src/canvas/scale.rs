@@ -43,7 +43,8 @@ pub(crate) struct Axis {
 impl Axis {
     /// A linear axis over `low..high`, widened to whole ticks.
     pub(crate) fn linear(title: &str, low: f64, high: f64, ticks: usize) -> Self {
-        let (low, high) = if low.is_finite() && high.is_finite() { (low, high) } else { (0.0, 1.0) };
+        let (low, high) =
+            if low.is_finite() && high.is_finite() { (low, high) } else { (0.0, 1.0) };
         let high = if high > low { high } else { low + 1.0 };
         let step = nice_step((high - low) / ticks.max(1) as f64);
         let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
@@ -66,7 +67,8 @@ impl Axis {
         axis
     }
 
-    /// A logarithmic axis with ticks at 1, 2 and 5 times powers of ten (fewer over many decades).
+    /// A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, more within a decade, fewer over
+    /// many.
     pub(crate) fn log(title: &str, low: f64, high: f64, ticks: usize) -> Self {
         let low = low.max(f64::MIN_POSITIVE);
         let high = high.max(low * 1.5);
@@ -76,10 +78,16 @@ impl Axis {
                 .filter(|decade| (decade - first) % every == 0)
                 .flat_map(|decade| factors.iter().map(move |f| f * 10f64.powi(decade)))
                 .filter(|value| (low * 0.999..=high * 1.001).contains(value))
-                .map(|value| (value, format::significant(value, 1)))
+                .map(|value| (value, short_label(value)))
                 .collect()
         };
         let mut found = inside(&[1.0, 2.0, 5.0], 1);
+        if found.len() < 4 {
+            found = inside(&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], 1);
+        }
+        if found.len() > ticks {
+            found = inside(&[1.0, 2.0, 5.0], 1);
+        }
         if found.len() > ticks {
             found = inside(&[1.0], 1);
         }
@@ -109,6 +117,17 @@ impl Axis {
     /// The axis laid between two positions.
     pub(crate) fn scale(&self, from: f64, to: f64) -> Scale {
         Scale { low: self.low, high: self.high, log: self.log, from, to }
+    }
+}
+
+/// One digit, two where there are two: 2, 1.5, 150.
+fn short_label(value: f64) -> String {
+    let one = format::significant(value, 1);
+    let two = format::significant(value, 2);
+    if two.strip_suffix('0').is_some_and(|cut| cut.trim_end_matches('.') == one) {
+        one
+    } else {
+        two
     }
 }
 
@@ -148,10 +167,20 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_not_too_many() {
-        assert_eq!(labels(&Axis::linear("", 0.0, 0.93, 5)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(&Axis::linear("", 0.0, 1834.0, 4)), ["0", "500", "1,000", "1,500", "2,000"]);
+        assert_eq!(
+            labels(&Axis::linear("", 0.0, 0.93, 5)),
+            ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+        );
+        assert_eq!(
+            labels(&Axis::linear("", 0.0, 1834.0, 4)),
+            ["0", "500", "1,000", "1,500", "2,000"]
+        );
         assert_eq!(labels(&Axis::log("", 0.8, 120.0, 8)), ["1", "2", "5", "10", "20", "50", "100"]);
-        assert_eq!(labels(&Axis::log("", 1.0, 1e9, 5)), ["1", "100", "10,000", "1,000,000", "100,000,000"]);
+        assert_eq!(labels(&Axis::log("", 1.4, 6.5, 8)), ["1.5", "2", "3", "4", "5", "6"]);
+        assert_eq!(
+            labels(&Axis::log("", 1.0, 1e9, 5)),
+            ["1", "100", "10,000", "1,000,000", "100,000,000"]
+        );
         assert_eq!(whole_ticks(0, 255, 9), [0, 32, 64, 96, 128, 160, 192, 224]);
         assert_eq!(whole_ticks(7, 7, 5), [7]);
     }

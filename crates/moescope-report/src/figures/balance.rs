@@ -53,10 +53,8 @@ pub(super) fn layer_panel(
 ) -> Panel {
     let lines: Vec<Vec<LayerValue>> = data.runs.iter().map(values).collect();
     let layers = data.layers();
-    let (first, last) = (
-        layers.first().copied().unwrap_or(0).into(),
-        layers.last().copied().unwrap_or(0).into(),
-    );
+    let (first, last) =
+        (layers.first().copied().unwrap_or(0).into(), layers.last().copied().unwrap_or(0).into());
     let (mut low, mut high) = always;
     for value in lines.iter().flatten() {
         let (from, to) = value.interval.unwrap_or((value.value, value.value));

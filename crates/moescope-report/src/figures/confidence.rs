@@ -2,8 +2,8 @@
 
 use moescope_analysis::Index;
 
-use super::{Caption, Figure};
 use super::balance::layer_panel;
+use super::{Caption, Figure};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{interval, number};
@@ -15,7 +15,11 @@ pub(crate) const FIGURE: Figure = Figure {
     section: "Specialisation and confidence",
     applicable: |data| {
         let any = PANELS.iter().any(|panel| data.has(panel.metric));
-        if any { data.needs_routing(first_recorded(data)) } else { data.needs_routing("router_entropy") }
+        if any {
+            data.needs_routing(first_recorded(data))
+        } else {
+            data.needs_routing("router_entropy")
+        }
     },
     caption,
     draw,
@@ -32,7 +36,12 @@ struct View {
 const PANELS: [View; 3] = [
     View { metric: "router_entropy", rank: None, title: "Entropy", unit: "nats" },
     View { metric: "router_margin", rank: None, title: "Top-k margin", unit: "probability" },
-    View { metric: "weight_by_rank", rank: Some(0), title: "Weight of the first expert", unit: "share" },
+    View {
+        metric: "weight_by_rank",
+        rank: Some(0),
+        title: "Weight of the first expert",
+        unit: "share",
+    },
 ];
 
 impl View {

@@ -27,7 +27,11 @@ struct Quantity {
 }
 
 const QUANTITIES: [Quantity; 3] = [
-    Quantity { name: "in use on the device", ink: Ink::Series(0), column: |r| &r.steps.bytes_in_use },
+    Quantity {
+        name: "in use on the device",
+        ink: Ink::Series(0),
+        column: |r| &r.steps.bytes_in_use,
+    },
     Quantity {
         name: "reserved on the device",
         ink: Ink::Series(1),

@@ -90,15 +90,13 @@ fn all<'d, 'a>(data: &'d Data<'a>) -> Vec<(&'d Run<'a>, Chosen)> {
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let maps = all(data);
-    let highest = maps
-        .iter()
-        .flat_map(|(_, map)| &map.grid.values)
-        .copied()
-        .fold(0.0, f64::max);
+    let highest = maps.iter().flat_map(|(_, map)| &map.grid.values).copied().fold(0.0, f64::max);
     let high = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8].into_iter().find(|h| *h >= highest);
     let high = high.unwrap_or(1.0);
-    let mut ticks: Vec<(f64, String)> =
-        [0.0, 0.5, 1.0].into_iter().map(|share| (share * high, percent_label(share * high))).collect();
+    let mut ticks: Vec<(f64, String)> = [0.0, 0.5, 1.0]
+        .into_iter()
+        .map(|share| (share * high, percent_label(share * high)))
+        .collect();
     if let Some((_, map)) = maps.first()
         && map.chance < 0.42 * high
         && map.chance > 0.08 * high
@@ -181,8 +179,11 @@ fn table(data: &Data<'_>) -> Table {
             let mut order: Vec<(usize, f64)> =
                 map.experts.iter().copied().zip(map.grid.row(row).iter().copied()).collect();
             order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            let top: Vec<String> =
-                order.iter().take(4).map(|(e, share)| format!("{e} ({})", percent(*share))).collect();
+            let top: Vec<String> = order
+                .iter()
+                .take(4)
+                .map(|(e, share)| format!("{e} ({})", percent(*share)))
+                .collect();
             table.row(vec![
                 run.tagged(),
                 map.layer.to_string(),

@@ -1,7 +1,9 @@
 //! Tokens per second with intervals, a line per run.
 
 use super::{Caption, Figure, devices_note};
-use crate::canvas::{Align, Axis, Canvas, LABEL, Marker, Place, SMALL, TITLE, bold_width, lay_out, text_width};
+use crate::canvas::{
+    Align, Axis, Canvas, LABEL, Marker, Place, SMALL, TITLE, bold_width, lay_out, text_width,
+};
 use crate::data::Data;
 use crate::format::{interval, number};
 use crate::palette::Ink;
@@ -12,7 +14,11 @@ pub(crate) const FIGURE: Figure = Figure {
     title: "Tokens per second",
     section: "Speed",
     applicable: |data| {
-        if data.has("throughput") { Ok(()) } else { Err("no end-to-end times were recorded".into()) }
+        if data.has("throughput") {
+            Ok(())
+        } else {
+            Err("no end-to-end times were recorded".into())
+        }
     },
     caption,
     draw,

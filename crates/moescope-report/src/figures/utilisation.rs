@@ -131,11 +131,8 @@ fn caption(data: &Data<'_>) -> Caption {
 }
 
 fn table(data: &Data<'_>) -> Table {
-    let grids: Vec<_> = data
-        .runs
-        .iter()
-        .filter_map(|run| Some((run.tagged(), run.utilisation()?)))
-        .collect();
+    let grids: Vec<_> =
+        data.runs.iter().filter_map(|run| Some((run.tagged(), run.utilisation()?))).collect();
     let experts = grids.iter().map(|(_, grid)| grid.columns).max().unwrap_or(0);
     let cells: usize = grids.iter().map(|(_, grid)| grid.values.len()).sum();
     if experts <= 64 && cells <= MAX_CELLS {

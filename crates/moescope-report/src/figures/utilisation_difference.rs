@@ -62,17 +62,21 @@ fn differences<'d, 'a>(data: &'d Data<'a>) -> Vec<Difference<'d, 'a>> {
 
 /// Mean absolute difference over all cells, and the largest with its layer and expert.
 fn summary(grid: &Grid) -> Option<(f64, &str, usize, f64)> {
-    let known: Vec<usize> = (0..grid.values.len()).filter(|&n| grid.values[n].is_finite()).collect();
+    let known: Vec<usize> =
+        (0..grid.values.len()).filter(|&n| grid.values[n].is_finite()).collect();
     let mean = known.iter().map(|&n| grid.values[n].abs()).sum::<f64>() / known.len().max(1) as f64;
-    let at = known
-        .into_iter()
-        .max_by(|&a, &b| grid.values[a].abs().total_cmp(&grid.values[b].abs()))?;
+    let at =
+        known.into_iter().max_by(|&a, &b| grid.values[a].abs().total_cmp(&grid.values[b].abs()))?;
     Some((mean, &grid.rows[at / grid.columns], at % grid.columns, grid.values[at]))
 }
 
 fn colours(maps: &[Difference<'_, '_>]) -> Colours {
-    let mut sizes: Vec<f64> =
-        maps.iter().flat_map(|map| &map.grid.values).filter(|v| v.is_finite()).map(|v| v.abs()).collect();
+    let mut sizes: Vec<f64> = maps
+        .iter()
+        .flat_map(|map| &map.grid.values)
+        .filter(|v| v.is_finite())
+        .map(|v| v.abs())
+        .collect();
     sizes.sort_by(f64::total_cmp);
     let large = sizes.get(sizes.len().saturating_sub(1) * 199 / 200).copied().unwrap_or(0.0);
     // Nothing changed: a scale of one still says so.

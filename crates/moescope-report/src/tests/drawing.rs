@@ -42,9 +42,9 @@ fn figures_draw_on_every_output() {
             }
             drawn.insert(figure.id);
             for width in [WIDE, NARROW] {
-                let svg = |style| to_svg(width, style, |c| (figure.draw)(c, &data)).unwrap();
-                let drawing = svg(None);
-                assert_eq!(drawing, svg(None), "{place} differs from drawing to drawing");
+                let svg = || to_svg(width, |c| (figure.draw)(c, &data)).unwrap();
+                let drawing = svg();
+                assert_eq!(drawing, svg(), "{place} differs from drawing to drawing");
                 let texts = texts(&drawing);
                 assert!(texts.len() > 4, "{place} has no labels");
                 for (size, text) in texts {
@@ -77,6 +77,10 @@ fn pixels_have_paper_marks_and_text() {
         let coloured = count(|p| p.iter().max().unwrap() - p.iter().min().unwrap() > 40);
         // Text is near-black; nothing else is.
         let dark = count(|p| p.iter().all(|c| *c < 70));
-        assert!(white > 1000 && coloured > 100 && dark > 100, "{} {white} {coloured} {dark}", figure.id);
+        assert!(
+            white > 1000 && coloured > 100 && dark > 100,
+            "{} {white} {coloured} {dark}",
+            figure.id
+        );
     }
 }

@@ -30,7 +30,8 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn new(name: &str, layers: u16, experts: u16, top_k: u16) -> Self {
-        let domains = ["c", "chinese", "dialogue", "english prose", "french", "html", "mathematics", "rust"];
+        let domains =
+            ["c", "chinese", "dialogue", "english prose", "french", "html", "mathematics", "rust"];
         Self {
             name: name.into(),
             layers,
@@ -136,13 +137,21 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
             for (number, domain) in shape.domains.iter().enumerate() {
                 for expert in 0..experts {
                     let own = (expert * 7 + 3) % shape.domains.len() == number;
-                    let pull = if own { 1.0 + 5.0 * depth * base.next() } else { 1.0 - 0.7 * depth * base.next() };
+                    let pull = if own {
+                        1.0 + 5.0 * depth * base.next()
+                    } else {
+                        1.0 - 0.7 * depth * base.next()
+                    };
                     rows.push(MetricRow {
                         layer: Some(layer),
                         index: Some(Index::Expert(expert as u16)),
                         domain: Some(domain.clone()),
                         chance: Some(k / experts as f64),
-                        ..row("domain_specialisation", "ratio", (k / experts as f64 * pull).min(1.0))
+                        ..row(
+                            "domain_specialisation",
+                            "ratio",
+                            (k / experts as f64 * pull).min(1.0),
+                        )
                     });
                 }
             }
@@ -210,7 +219,9 @@ fn steps(shape: &Shape) -> StepSeries {
             steps.batch.push(1);
             steps.tokens.push(if prefill { 200 } else { 1 });
             steps.context.push(if prefill { 0 } else { 200 + pass as u32 });
-            steps.duration_ns.push((base / shape.speed * (1.0 + 0.1 * random.next() + tail)) as u64);
+            steps
+                .duration_ns
+                .push((base / shape.speed * (1.0 + 0.1 * random.next() + tail)) as u64);
             steps.device_ns.push(None);
             let pools = shape.device != DeviceType::Cpu;
             let used = (19u64 << 20) + (pass as u64) * 40_000;

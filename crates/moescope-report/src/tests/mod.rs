@@ -3,6 +3,7 @@
 //! `MOESCOPE_GALLERY=DIR cargo test -p moescope-report` keeps the pages rendered here, to be looked at
 //! in a browser after a change of a figure or the style.
 
+mod contract;
 mod drawing;
 mod fixture;
 mod hostile;
@@ -42,7 +43,9 @@ fn rendered(name: &str, analyses: &[Analysis]) -> Rendered {
     };
     let options = ReportOptions {
         title: None,
-        command: ["moescope", "report", "runs/a", "runs/b c", "-o", "out"].map(String::from).to_vec(),
+        command: ["moescope", "report", "runs/a", "runs/b c", "-o", "out"]
+            .map(String::from)
+            .to_vec(),
         out_dir,
         force: false,
     };
@@ -83,14 +86,20 @@ fn shapes() -> Vec<(&'static str, Vec<Analysis>)> {
         ("deepseek-v3", vec![analysis(&Shape::new("deepseek-v3", 61, 256, 8))]),
         ("one-layer", two(Shape::new("one-layer", 1, 8, 2))),
         ("dense", two(Shape::new("dense", 0, 0, 0))),
-        ("one-domain", vec![analysis(&Shape {
-            domains: vec!["text".into()],
-            ..Shape::new("one-domain", 4, 16, 2)
-        })]),
-        ("nothing-recorded", vec![{
-            let mut bare = analysis(&Shape { prompts: 0, ..Shape::new("bare", 2, 8, 2) });
-            bare.rows.clear();
-            bare
-        }]),
+        (
+            "one-domain",
+            vec![analysis(&Shape {
+                domains: vec!["text".into()],
+                ..Shape::new("one-domain", 4, 16, 2)
+            })],
+        ),
+        (
+            "nothing-recorded",
+            vec![{
+                let mut bare = analysis(&Shape { prompts: 0, ..Shape::new("bare", 2, 8, 2) });
+                bare.rows.clear();
+                bare
+            }],
+        ),
     ]
 }

@@ -1,0 +1,84 @@
+//! A page over what moescope-analysis really computes: the figures find their metrics by name.
+
+use moescope_analysis::{LayerData, Options, RunData, analyze_data, compare, findings};
+use moescope_trace::Phase;
+use moescope_trace::manifest::TimingMode;
+
+use super::fixture::Random;
+use crate::figures::FIGURES;
+use crate::{ReportOptions, render};
+
+/// Two layers of eight experts, two chosen per token; each domain prefers its own experts.
+fn run(name: &str, seed: u64) -> RunData {
+    let mut random = Random::new(seed);
+    let sequences: Vec<(&str, usize)> =
+        (0..12).map(|n| (["prose", "code", "maths"][n % 3], 40)).collect();
+    let total = 12 * 40;
+    let layers = [1, 3].map(|layer| {
+        let mut ids = Vec::new();
+        for token in 0..total {
+            let domain = (token / 40) % 3;
+            let first =
+                if random.next() < 0.6 { domain * 2 } else { (random.next() * 8.0) as usize };
+            ids.extend([first as u16, ((first + 1 + (random.next() * 7.0) as usize) % 8) as u16]);
+        }
+        let column = |low: f32, random: &mut Random| {
+            Some((0..total).map(|_| low + 0.3 * random.next() as f32).collect())
+        };
+        LayerData {
+            weights: Some([0.7, 0.3].repeat(total)),
+            entropy: column(1.2, &mut random),
+            margin: column(0.01, &mut random),
+            ..LayerData::from_ids(layer, 8, 2, ids)
+        }
+    });
+    let mut run = RunData::from_ids(name, &sequences, layers.into()).unwrap();
+    run.tokens.logprob = Some(vec![-2.5; total]);
+    run.manifest.settings.timing_mode = TimingMode::EndToEnd;
+    run.manifest.prompts_hash = "same".into();
+    let steps = &mut run.steps;
+    for sequence in 0..12 {
+        // Passes 0..12 are the prefills that `from_ids` names; decode passes follow.
+        steps.step.push(sequence);
+        steps.phase.push(Phase::Prefill);
+    }
+    for step in 12..40 {
+        steps.step.push(step);
+        steps.phase.push(Phase::Decode);
+    }
+    let passes = steps.step.len();
+    steps.batch = vec![1; passes];
+    steps.context = vec![0; passes];
+    steps.tokens = steps.phase.iter().map(|p| if *p == Phase::Prefill { 40 } else { 1 }).collect();
+    steps.duration_ns = (0..passes).map(|_| 1_000_000 + (random.next() * 1e6) as u64).collect();
+    steps.device_ns = vec![None; passes];
+    steps.bytes_in_use = vec![Some(20 << 20); passes];
+    steps.bytes_reserved = vec![Some(24 << 20); passes];
+    steps.rss_bytes = vec![Some(80 << 20); passes];
+    run.check().unwrap();
+    run
+}
+
+#[test]
+fn real_analyses_fill_every_figure() {
+    let (a, b) = (run("a", 3), run("b", 4));
+    let options = Options::default();
+    let analyses = [analyze_data(&a, &options), analyze_data(&b, &options)];
+    let comparisons = [compare(&a, &b, &options)];
+    let findings = findings(&analyses, &comparisons);
+    let folder = tempfile::tempdir().unwrap();
+    let report = ReportOptions { out_dir: folder.path().join("out"), ..Default::default() };
+    let paths = render(&analyses, &comparisons, &findings, &report).unwrap();
+    let html = std::fs::read_to_string(paths.html).unwrap();
+    for figure in FIGURES {
+        assert!(html.contains(&format!("id=\"fig-{}\"", figure.id)), "{} is missing", figure.id);
+    }
+    // Every figure that a finding names exists.
+    for finding in &findings {
+        if let Some(id) = finding.figure {
+            assert!(FIGURES.iter().any(|figure| figure.id == id), "{id}: {}", finding.headline);
+        }
+    }
+    assert!(!findings.is_empty() && html.contains("Routing overlap"));
+    assert!(html.contains("tokens/s") && html.contains("nats per token"));
+}
