@@ -6,7 +6,7 @@ use moescope_trace::manifest::{
     DeviceInfo, DeviceType, HostInfo, Manifest, ModelInfo, MoeLayer, MoeShape, SCHEMA_VERSION,
     SamplingInfo, Settings, Status, TimingMode, Weights,
 };
-use sysinfo::System;
+use sysinfo::{CpuRefreshKind, System};
 
 use crate::run::{Encoded, RunOptions, prompts_hash};
 
@@ -126,15 +126,18 @@ pub fn device_info(adapter: &Adapter) -> DeviceInfo {
 
 /// The machine around the device.
 pub fn host_info() -> HostInfo {
-    let mut system = System::new();
-    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
-    system.refresh_memory();
-    let cpu = system.cpus().first().map(|cpu| cpu.brand().trim().to_owned());
+    // What the system does not tell stays at its "unknown" value.
+    let mut system = System::new().ok();
+    if let Some(system) = &mut system {
+        system.refresh_cpu_list(CpuRefreshKind::nothing());
+        system.refresh_memory();
+    }
+    let cpus = system.as_ref().map_or(&[][..], System::cpus);
+    let cpu = cpus.first().map(|cpu| cpu.brand().trim().to_owned());
     HostInfo {
         cpu: cpu.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown CPU".into()),
-        cores: system.cpus().len() as u32,
-        ram_bytes: system.total_memory(),
-        os: System::long_os_version().unwrap_or_else(|| std::env::consts::OS.into()),
+        cores: cpus.len() as u32,
+        ram_bytes: system.as_ref().map_or(0, System::total_memory),
+        os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into()),
     }
 }
-

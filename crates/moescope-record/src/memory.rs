@@ -22,7 +22,7 @@ pub struct MemoryUse {
 /// Reads memory use after steps.
 pub struct MemoryMeter {
     device: Device,
-    system: System,
+    system: Option<System>,
     pid: Option<Pid>,
     last: Option<Instant>,
 }
@@ -32,7 +32,7 @@ impl MemoryMeter {
     pub fn new(device: &Device) -> Self {
         MemoryMeter {
             device: device.clone(),
-            system: System::new(),
+            system: System::new().ok(),
             pid: sysinfo::get_current_pid().ok(),
             last: None,
         }
@@ -51,12 +51,12 @@ impl MemoryMeter {
 
     fn rss(&mut self) -> Option<u64> {
         self.last = Some(Instant::now());
-        let pid = self.pid?;
-        self.system.refresh_processes_specifics(
+        let (pid, system) = (self.pid?, self.system.as_mut()?);
+        system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&[pid]),
             false,
             ProcessRefreshKind::nothing().with_memory(),
         );
-        self.system.process(pid).map(sysinfo::Process::memory)
+        system.process(pid).map(sysinfo::Process::memory)
     }
 }

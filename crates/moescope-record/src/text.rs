@@ -1,9 +1,9 @@
 //! The tokenizer of a model: text to ids, ids to the text of single tokens.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use tokenizers::Tokenizer;
@@ -14,7 +14,7 @@ use crate::error::{RecordError, Result};
 pub struct Text {
     path: PathBuf,
     tokenizer: Option<Tokenizer>,
-    cache: RefCell<HashMap<u32, String>>,
+    cache: Mutex<HashMap<u32, String>>,
 }
 
 impl Text {
@@ -33,7 +33,7 @@ impl Text {
                 reason: format!("not a tokenizer: {e}"),
             })?),
         };
-        Ok(Text { path, tokenizer, cache: RefCell::default() })
+        Ok(Text { path, tokenizer, cache: Mutex::default() })
     }
 
     /// Token ids of a text, with the special tokens the tokenizer adds (BOS).
@@ -53,16 +53,10 @@ impl Text {
     /// The text of one token; lossy where the token is part of a character, its number in angle
     /// brackets where there is no tokenizer.
     pub fn token(&self, id: u32) -> String {
-        if let Some(text) = self.cache.borrow().get(&id) {
-            return text.clone();
-        }
-        let text = match &self.tokenizer {
-            None => None,
-            Some(tokenizer) => tokenizer.decode(&[id], false).ok(),
-        };
-        let text = text.unwrap_or_else(|| format!("<{id}>"));
-        self.cache.borrow_mut().insert(id, text.clone());
-        text
+        // A panic elsewhere can't leave the map half-changed.
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let decode = || self.tokenizer.as_ref()?.decode(&[id], false).ok();
+        cache.entry(id).or_insert_with(|| decode().unwrap_or_else(|| format!("<{id}>"))).clone()
     }
 
     /// The text of many tokens together.

@@ -112,6 +112,7 @@ fn write_error(path: &Path, source: io::Error) -> ReportError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -100,7 +100,7 @@ pub(crate) fn lay_out(
     let mut columns = fitting.min(count.max(1));
     // Four panels are two by two, not three and one.
     while columns > 1
-        && count % columns != 0
+        && !count.is_multiple_of(columns)
         && count.div_ceil(columns - 1) == count.div_ceil(columns)
     {
         columns -= 1;

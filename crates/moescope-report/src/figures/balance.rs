@@ -39,6 +39,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     top + height
 }
 
+/// A range that the values alone decide.
+pub(super) const NO_RANGE: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
 /// A panel over layers: a line per run, its interval, and the chance level of the first run with one.
 #[expect(clippy::too_many_arguments, reason = "a panel is that many independent things")]
 pub(super) fn layer_panel(

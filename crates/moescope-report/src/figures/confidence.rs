@@ -2,7 +2,7 @@
 
 use moescope_analysis::Index;
 
-use super::balance::layer_panel;
+use super::balance::{NO_RANGE, layer_panel};
 use super::{Caption, Figure};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
@@ -61,8 +61,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let shown: Vec<_> = PANELS.iter().filter(|panel| data.has(panel.metric)).collect();
     let (places, height) = lay_out(canvas, top, shown.len(), 250.0, 210.0);
     for (view, place) in shown.into_iter().zip(places) {
-        let range = if view.rank.is_some() { (0.0, 1.0) } else { (0.0, 0.01) };
-        layer_panel(canvas, data, place, view.metric, view.title, view.unit, range, |run| {
+        // Routers can be close to chance in every layer: the axes span the values and the chance level,
+        // not all that is possible.
+        layer_panel(canvas, data, place, view.metric, view.title, view.unit, NO_RANGE, |run| {
             view.values(run)
         });
     }

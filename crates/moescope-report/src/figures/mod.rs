@@ -4,6 +4,7 @@ mod balance;
 mod confidence;
 mod latency;
 mod memory;
+mod overlap;
 mod specialisation;
 mod throughput;
 mod utilisation;
@@ -19,6 +20,7 @@ use crate::table::Table;
 pub(crate) const FIGURES: &[Figure] = &[
     utilisation::FIGURE,
     utilisation_difference::FIGURE,
+    overlap::FIGURE,
     balance::FIGURE,
     specialisation::FIGURE,
     confidence::FIGURE,

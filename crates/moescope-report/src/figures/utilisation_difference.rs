@@ -80,7 +80,7 @@ fn colours(maps: &[Difference<'_, '_>]) -> Colours {
     sizes.sort_by(f64::total_cmp);
     let large = sizes.get(sizes.len().saturating_sub(1) * 199 / 200).copied().unwrap_or(0.0);
     // Nothing changed: a scale of one still says so.
-    let bound = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+    let bound = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0]
         .into_iter()
         .find(|bound| *bound >= large)
         .unwrap_or(20.0);

@@ -319,11 +319,15 @@ pub(super) fn comparisons(analyses: &[Analysis]) -> Vec<Comparison> {
                 }
             }
             for (metric, value) in [("routing_overlap", 0.873), ("same_experts", 0.412)] {
-                rows.push(MetricRow {
-                    interval: Some((value - 0.01, value + 0.012)),
-                    chance: Some(0.125),
-                    ..row(metric, "ratio", value)
-                });
+                for layer in before.layers.iter().copied().map(Some).chain([None]) {
+                    let value = value - 0.02 * f64::from(layer.unwrap_or(0) % 7) - 0.01 * n as f64;
+                    rows.push(MetricRow {
+                        layer,
+                        interval: Some((value - 0.01, value + 0.012)),
+                        chance: Some(0.125),
+                        ..row(metric, "ratio", value)
+                    });
+                }
             }
         }
         comparisons.push(Comparison {

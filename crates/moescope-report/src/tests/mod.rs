@@ -3,6 +3,8 @@
 //! `MOESCOPE_GALLERY=DIR cargo test -p moescope-report` keeps the pages rendered here, to be looked at
 //! in a browser after a change of a figure or the style.
 
+#![allow(clippy::unwrap_used)]
+
 mod contract;
 mod drawing;
 mod fixture;
@@ -34,13 +36,14 @@ impl Rendered {
 }
 
 fn rendered(name: &str, analyses: &[Analysis]) -> Rendered {
-    let (out_dir, guard) = match std::env::var_os("MOESCOPE_GALLERY") {
-        Some(gallery) => (PathBuf::from(gallery).join(name), None),
-        None => {
-            let guard = tempfile::tempdir().unwrap();
-            (guard.path().join(name), Some(guard))
-        }
-    };
+    let (out_dir, guard) =
+        match std::env::var_os("MOESCOPE_GALLERY").filter(|gallery| !gallery.is_empty()) {
+            Some(gallery) => (PathBuf::from(gallery).join(name), None),
+            None => {
+                let guard = tempfile::tempdir().unwrap();
+                (guard.path().join(name), Some(guard))
+            }
+        };
     let options = ReportOptions {
         title: None,
         command: ["moescope", "report", "runs/a", "runs/b c", "-o", "out"]

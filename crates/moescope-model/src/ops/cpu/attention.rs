@@ -1,7 +1,6 @@
 //! Attention over cached keys and values.
 
 use gemm::Parallelism;
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{
@@ -9,6 +8,7 @@ use super::{
     linear::{Shared, TASK},
     math,
     rows::softmax,
+    simd::{Kernel, run},
 };
 use crate::ops::attention::{CausalMask, KeySpan, Scores};
 
@@ -70,31 +70,56 @@ pub(crate) fn attend(
 
 /// One query that sees every key.
 fn one_query(q: &[f32], k: &[f32], v: &[f32], dim: usize, scores: &Scores, out: &mut [f32]) {
-    Arch::new().dispatch(|| {
-        let mut p = Vec::with_capacity(k.len() / dim);
+    run(OneQuery { q, k, v, dim, scores, out });
+}
+
+struct OneQuery<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    dim: usize,
+    scores: &'a Scores,
+    out: &'a mut [f32],
+}
+
+impl Kernel for OneQuery<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let OneQuery { q, k, v, dim, scores, out } = self;
+        let mut p = vec![0.0; k.len() / dim];
         let quads = k.chunks_exact(4 * dim);
         let rest = quads.remainder();
-        for quad in quads {
-            let row = |r: usize| &quad[r * dim..(r + 1) * dim];
-            p.extend(dots([row(0), row(1), row(2), row(3)], q));
+        let full = p.len() / 4 * 4;
+        for (quad, p) in quads.zip(p.chunks_exact_mut(4)) {
+            let (low, high) = quad.split_at(2 * dim);
+            let four = [&low[..dim], &low[dim..], &high[..dim], &high[dim..]];
+            p.copy_from_slice(&dots(four, q));
         }
-        p.extend(rest.chunks_exact(dim).map(|row| dots([row], q)[0]));
+        for (row, p) in rest.chunks_exact(dim).zip(&mut p[full..]) {
+            [*p] = dots([row], q);
+        }
         finish(&mut p, scores);
         softmax(&mut p);
         for (p, v) in p.iter().zip(v.chunks_exact(dim)) {
             axpy(*p, v, out);
         }
-    });
+    }
 }
 
 /// Scale and soft-cap.
 #[inline(always)]
 fn finish(p: &mut [f32], scores: &Scores) {
     if scores.scale != 1.0 {
-        p.iter_mut().for_each(|p| *p *= scores.scale);
+        for p in p.iter_mut() {
+            *p *= scores.scale;
+        }
     }
     if let Some(cap) = scores.soft_cap {
-        p.iter_mut().for_each(|p| *p = cap * math::tanh(*p / cap));
+        for p in p {
+            *p = cap * math::tanh(*p / cap);
+        }
     }
 }
 
@@ -143,16 +168,7 @@ fn block_of_queries(
             Parallelism::None,
         );
     }
-    Arch::new().dispatch(|| {
-        for (i, p) in p.chunks_exact_mut(n).enumerate() {
-            let (low, high) = mask.keys_of(first + i);
-            let (low, high) = (low - from, high - from);
-            p[..low].fill(0.0);
-            p[high..].fill(0.0);
-            finish(&mut p[low..high], scores);
-            softmax(&mut p[low..high]);
-        }
-    });
+    run(MaskedSoftmax { p: &mut p, n, first, from, mask, scores });
     // SAFETY: out has count rows of dim elements that this task owns; p is [count, n], v is [n, dim].
     unsafe {
         gemm::gemm(
@@ -176,5 +192,31 @@ fn block_of_queries(
             false,
             Parallelism::None,
         );
+    }
+}
+
+/// Softmax of each query's row over the keys it sees; 0 for the others.
+struct MaskedSoftmax<'a> {
+    p: &'a mut [f32],
+    n: usize,
+    first: usize,
+    from: usize,
+    mask: CausalMask,
+    scores: &'a Scores,
+}
+
+impl Kernel for MaskedSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (i, p) in self.p.chunks_exact_mut(self.n).enumerate() {
+            let (low, high) = self.mask.keys_of(self.first + i);
+            let (low, high) = (low - self.from, high - self.from);
+            p[..low].fill(0.0);
+            p[high..].fill(0.0);
+            finish(&mut p[low..high], self.scores);
+            softmax(&mut p[low..high]);
+        }
     }
 }

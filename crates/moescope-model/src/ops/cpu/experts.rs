@@ -1,12 +1,12 @@
 //! Routed experts on the processor: only the selected ones are read.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{
     lanes::{Weight, axpy, dots},
     linear::{Shared, TASK, rows},
-    rows::gated_row,
+    rows::gated,
+    simd::{Kernel, run},
 };
 use crate::ops::activation::Activation;
 
@@ -72,8 +72,6 @@ fn one_token<W: Weight>(
     let Shape { hidden, inner, top_k, .. } = shape;
     let expert = |k: usize| ids[k] as usize;
     let mut both = vec![0.0; top_k * 2 * inner];
-    let mut act = vec![0.0; top_k * inner];
-    let arch = Arch::new();
 
     let pieces = pieces(top_k * 2 * inner * hidden, 2 * inner);
     let gate_up_piece = |(piece, both): (usize, &mut [f32])| {
@@ -91,31 +89,10 @@ fn one_token<W: Weight>(
         list.into_par_iter().enumerate().for_each(gate_up_piece);
     }
 
-    arch.dispatch(|| {
-        for (both, act) in both.chunks_exact(2 * inner).zip(act.chunks_exact_mut(inner)) {
-            gated_row(both, activation, act);
-        }
-    });
+    let act = gated(&both, inner, activation);
 
     let down_rows = |(first, out): (usize, &mut [f32])| {
-        arch.dispatch(|| {
-            for (k, act) in act.chunks_exact(inner).enumerate() {
-                let w = &down[(expert(k) * hidden + first) * inner..][..out.len() * inner];
-                let mut quads = w.chunks_exact(4 * inner);
-                let mut outs = out.chunks_exact_mut(4);
-                for (quad, out) in quads.by_ref().zip(outs.by_ref()) {
-                    let row = |r: usize| &quad[r * inner..(r + 1) * inner];
-                    let sums = dots([row(0), row(1), row(2), row(3)], act);
-                    for (out, sum) in out.iter_mut().zip(sums) {
-                        *out = sum.mul_add(weights[k], *out);
-                    }
-                }
-                let rest = quads.remainder().chunks_exact(inner);
-                for (row, out) in rest.zip(outs.into_remainder()) {
-                    *out = dots([row], act)[0].mul_add(weights[k], *out);
-                }
-            }
-        });
+        run(Down { act: &act, ids, weights, down, first, shape, out });
     };
     let parts = self::pieces(top_k * inner * hidden, hidden);
     if parts == 1 {
@@ -123,6 +100,43 @@ fn one_token<W: Weight>(
     } else {
         let cut = hidden.div_ceil(parts).next_multiple_of(4);
         out.par_chunks_mut(cut).enumerate().for_each(|(i, out)| down_rows((i * cut, out)));
+    }
+}
+
+/// Rows `first..` of one token's sum over its experts.
+struct Down<'a, W> {
+    act: &'a [f32],
+    ids: &'a [i32],
+    weights: &'a [f32],
+    down: &'a [W],
+    first: usize,
+    shape: Shape,
+    out: &'a mut [f32],
+}
+
+impl<W: Weight> Kernel for Down<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Shape { hidden, inner, .. } = self.shape;
+        let n = self.out.len();
+        for (k, act) in self.act.chunks_exact(inner).enumerate() {
+            let (expert, weight) = (self.ids[k] as usize, self.weights[k]);
+            let w = &self.down[(expert * hidden + self.first) * inner..][..n * inner];
+            let quads = w.chunks_exact(4 * inner);
+            let rest = quads.remainder();
+            for (quad, out) in quads.zip(self.out.chunks_exact_mut(4)) {
+                let (low, high) = quad.split_at(2 * inner);
+                let four = [&low[..inner], &low[inner..], &high[..inner], &high[inner..]];
+                for (out, sum) in out.iter_mut().zip(dots(four, act)) {
+                    *out = sum.mul_add(weight, *out);
+                }
+            }
+            for (row, out) in rest.chunks_exact(inner).zip(&mut self.out[n / 4 * 4..]) {
+                *out = dots([row], act)[0].mul_add(weight, *out);
+            }
+        }
     }
 }
 
@@ -181,22 +195,33 @@ fn grouped<W: Weight>(
         let mut both = vec![0.0; slots.len() * 2 * inner];
         let w = &gate_up[e * 2 * inner * hidden..(e + 1) * 2 * inner * hidden];
         rows(&gathered, w, hidden, Shared::new(&mut both), 2 * inner);
-        let mut act = vec![0.0; slots.len() * inner];
-        Arch::new().dispatch(|| {
-            for (both, act) in both.chunks_exact(2 * inner).zip(act.chunks_exact_mut(inner)) {
-                gated_row(both, activation, act);
-            }
-        });
+        let act = gated(&both, inner, activation);
         let w = &down[e * hidden * inner..(e + 1) * hidden * inner];
         rows(&act, w, inner, Shared::new(results), hidden);
     });
 
-    let arch = Arch::new();
     out.par_chunks_mut(hidden).with_min_len(64).enumerate().for_each(|(token, out)| {
-        arch.dispatch(|| {
-            for k in token * top_k..(token + 1) * top_k {
-                axpy(weights[k], &results[place[k] as usize * hidden..][..hidden], out);
-            }
-        });
+        let slots = token * top_k..(token + 1) * top_k;
+        run(Combine { weights: &weights[slots.clone()], place: &place[slots], results: &results, out });
     });
+}
+
+/// Weighted sum of a token's results.
+struct Combine<'a> {
+    weights: &'a [f32],
+    place: &'a [u32],
+    results: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Combine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let hidden = self.out.len();
+        for (weight, place) in self.weights.iter().zip(self.place) {
+            axpy(*weight, &self.results[*place as usize * hidden..][..hidden], self.out);
+        }
+    }
 }

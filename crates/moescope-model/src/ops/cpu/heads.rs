@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
-use super::rows::norm_row;
+use super::{
+    rows::norm_row,
+    simd::{Kernel, run},
+};
 
 /// What happens to each head on the way.
 #[derive(Clone, Copy)]
@@ -20,29 +21,46 @@ pub(crate) fn split(
     x: &[f32],
     width: usize,
     columns: Range<usize>,
-    [batch, heads, seq, dim]: [usize; 4],
+    dims: [usize; 4],
     prepare: Prepare<'_>,
 ) -> Vec<f32> {
-    let mut out = vec![0.0; batch * heads * seq * dim];
-    Arch::new().dispatch(|| {
+    let mut out = vec![0.0; dims.iter().product()];
+    run(Split { x, width, columns, dims, prepare, out: &mut out });
+    out
+}
+
+struct Split<'a> {
+    x: &'a [f32],
+    width: usize,
+    columns: Range<usize>,
+    dims: [usize; 4],
+    prepare: Prepare<'a>,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Split<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let [batch, heads, seq, dim] = self.dims;
         for b in 0..batch {
             for s in 0..seq {
-                let row = &x[(b * seq + s) * width..][columns.clone()];
+                let row = &self.x[(b * seq + s) * self.width..][self.columns.clone()];
                 for (n, head) in row.chunks_exact(dim).enumerate() {
-                    let out = &mut out[((b * heads + n) * seq + s) * dim..][..dim];
-                    match prepare.norm {
+                    let out = &mut self.out[((b * heads + n) * seq + s) * dim..][..dim];
+                    match self.prepare.norm {
                         Some((weight, eps)) => norm_row(head, weight, eps, out),
                         None => out.copy_from_slice(head),
                     }
-                    if let Some((cos, sin)) = prepare.rotate {
+                    if let Some((cos, sin)) = self.prepare.rotate {
                         let half = cos.len() / seq;
                         rotate(out, &cos[s * half..][..half], &sin[s * half..][..half]);
                     }
                 }
             }
         }
-    });
-    out
+    }
 }
 
 /// Rotates the pairs (i, i + R/2) of the first R dimensions of a head.

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use super::math;
+
 /// Lanes summed side by side: two AVX2 registers, one AVX-512 register, four NEON registers.
 const LANES: usize = 16;
 
@@ -41,10 +43,9 @@ impl Weight for f16 {
 pub(crate) fn dots<const R: usize, W: Weight>(rows: [&[W]; R], x: &[f32]) -> [f32; R] {
     let mut sums = [[0.0f32; LANES]; R];
     let (chunks, tail) = x.as_chunks::<LANES>();
-    let rows = rows.map(|row| row[..x.len()].as_chunks::<LANES>());
     for (c, x) in chunks.iter().enumerate() {
         for r in 0..R {
-            let row = &rows[r].0[c];
+            let row = &rows[r][c * LANES..(c + 1) * LANES];
             for l in 0..LANES {
                 sums[r][l] = row[l].f32().mul_add(x[l], sums[r][l]);
             }
@@ -52,8 +53,11 @@ pub(crate) fn dots<const R: usize, W: Weight>(rows: [&[W]; R], x: &[f32]) -> [f3
     }
     let mut out = [0.0; R];
     for r in 0..R {
-        let rest: f32 = rows[r].1.iter().zip(tail).map(|(w, x)| w.f32() * x).sum();
-        out[r] = total(sums[r]) + rest;
+        let mut sum = total(sums[r]);
+        for (w, x) in rows[r][chunks.len() * LANES..].iter().zip(tail) {
+            sum += w.f32() * x;
+        }
+        out[r] = sum;
     }
     out
 }
@@ -89,7 +93,11 @@ pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
             sums[l] = chunk[l].mul_add(chunk[l], sums[l]);
         }
     }
-    total(sums) + tail.iter().map(|x| x * x).sum::<f32>()
+    let mut sum = total(sums);
+    for x in tail {
+        sum += x * x;
+    }
+    sum
 }
 
 /// Largest element; `-inf` of none.
@@ -103,20 +111,45 @@ pub(crate) fn maximum(x: &[f32]) -> f32 {
             lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
         }
     }
-    lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+    let mut max = f32::NEG_INFINITY;
+    for &x in lanes.iter().chain(tail) {
+        max = if x > max { x } else { max };
+    }
+    max
 }
 
-/// Sum of `f(x)` over all elements.
+/// Sum of all elements.
 #[inline(always)]
-pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum(x: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (chunks, tail) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for l in 0..LANES {
-            sums[l] += f(chunk[l]);
+            sums[l] += chunk[l];
         }
     }
-    total(sums) + tail.iter().map(|&x| f(x)).sum::<f32>()
+    let mut sum = total(sums);
+    for x in tail {
+        sum += x;
+    }
+    sum
+}
+
+/// Sum of e^(x - shift) over all elements.
+#[inline(always)]
+pub(crate) fn sum_of_exp(x: &[f32], shift: f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for l in 0..LANES {
+            sums[l] += math::exp(chunk[l] - shift);
+        }
+    }
+    let mut sum = total(sums);
+    for x in tail {
+        sum += math::exp(x - shift);
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Products with a weight matrix: `[T, I] x [O, I]^T -> [T, O]`.
 
 use gemm::Parallelism;
-use pulp::Arch;
 use rayon::prelude::*;
 
-use super::lanes::{Weight, dots};
+use super::{
+    lanes::{Weight, dots},
+    simd::{Kernel, run},
+};
 
 /// Up to this many rows, each weight is read once from memory and dotted with every row; beyond,
 /// blocked multiplication wins.
@@ -64,13 +66,29 @@ pub(crate) fn rows<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, str
 }
 
 fn few<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
-    Arch::new().dispatch(|| {
+    run(Few { x, w, inner, out, stride });
+}
+
+struct Few<'a, W> {
+    x: &'a [f32],
+    w: &'a [W],
+    inner: usize,
+    out: Shared,
+    stride: usize,
+}
+
+impl<W: Weight> Kernel for Few<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Few { x, w, inner, out, stride } = self;
         let quads = w.chunks_exact(4 * inner);
         let rest = quads.remainder();
         let quad_rows = w.len() / inner / 4 * 4;
         for (i, quad) in quads.enumerate() {
-            let row = |r: usize| &quad[r * inner..(r + 1) * inner];
-            let four = [row(0), row(1), row(2), row(3)];
+            let (low, high) = quad.split_at(2 * inner);
+            let four = [&low[..inner], &low[inner..], &high[..inner], &high[inner..]];
             for (t, x) in x.chunks_exact(inner).enumerate() {
                 let sums = dots(four, x);
                 for (r, sum) in sums.into_iter().enumerate() {
@@ -86,7 +104,21 @@ fn few<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) 
                 unsafe { *out.at(t * stride + quad_rows + r) = sum };
             }
         }
-    });
+    }
+}
+
+/// Widens weights to f32.
+struct Widen<'a, W>(&'a [W], &'a mut [f32]);
+
+impl<W: Weight> Kernel for Widen<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (wide, w) in self.1.iter_mut().zip(self.0) {
+            *wide = w.f32();
+        }
+    }
 }
 
 fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
@@ -99,11 +131,7 @@ fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize)
             Some(w) => w,
             None => {
                 wide.resize(w.len(), 0.0);
-                Arch::new().dispatch(|| {
-                    for (wide, w) in wide.iter_mut().zip(w) {
-                        *wide = w.f32();
-                    }
-                });
+                run(Widen(w, &mut wide));
                 &wide
             }
         };

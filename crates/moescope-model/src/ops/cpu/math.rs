@@ -15,10 +15,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = (-n).mul_add(LN_2_LOW, (-n).mul_add(LN_2_HIGH, x));
-    let mut p = 1.0 / 5040.0;
-    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = r.mul_add(p, c);
-    }
+    let p = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
+    let p = r.mul_add(p, 1.0 / 120.0);
+    let p = r.mul_add(p, 1.0 / 24.0);
+    let p = r.mul_add(p, 1.0 / 6.0);
+    let p = r.mul_add(p, 0.5);
+    let p = r.mul_add(p, 1.0);
+    let p = r.mul_add(p, 1.0);
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     p * f32::from_bits(exponent)
 }
@@ -34,10 +37,10 @@ pub(crate) fn ln(x: f32) -> f32 {
     let m = f32::from_bits((x.to_bits() as i32 - (n << 23)) as u32);
     let r = (m - 1.0) / (m + 1.0);
     let r2 = r * r;
-    let mut p = 1.0 / 9.0;
-    for c in [1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
-        p = r2.mul_add(p, c);
-    }
+    let p = r2.mul_add(1.0 / 9.0, 1.0 / 7.0);
+    let p = r2.mul_add(p, 1.0 / 5.0);
+    let p = r2.mul_add(p, 1.0 / 3.0);
+    let p = r2.mul_add(p, 1.0);
     (n as f32).mul_add(std::f32::consts::LN_2, 2.0 * r * p)
 }
 

@@ -1,34 +1,33 @@
 //! Row-wise kernels: norms, gated activations, soft-capping, softmax with top-k, log-probabilities.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{lanes, math};
+use super::{
+    lanes, math,
+    simd::{Kernel, RowKernel, by_rows, run},
+};
 use crate::ops::{activation::Activation, router::RouterRule};
 
-/// Elements per task, below which a second thread costs more than it saves.
-const TASK: usize = 1 << 15;
-
-/// Calls `f(first_row, rows_of_out)` for blocks of rows of `out`, in parallel where it pays.
-pub(crate) fn by_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let arch = Arch::new();
-    if out.len() < 2 * TASK {
-        return arch.dispatch(|| f(0, out));
-    }
-    let rows = TASK.div_ceil(width.max(1));
-    out.par_chunks_mut(rows * width)
-        .enumerate()
-        .for_each(|(block, out)| arch.dispatch(|| f(block * rows, out)));
-}
+/// Logits scored on one thread.
+const SCORED: usize = 1 << 16;
 
 /// RMS norm of every row of `x`: x / sqrt(mean(x^2) + eps), times `weight` if given.
 pub(crate) fn rms_norm(x: &[f32], width: usize, weight: Option<&[f32]>, eps: f32) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    by_rows(&mut out, width, |first, out| {
-        for (x, out) in x[first * width..].chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            norm_row(x, weight, eps, out);
+    struct Norm<'a>(&'a [f32], usize, Option<&'a [f32]>, f32);
+
+    impl RowKernel for Norm<'_> {
+        #[inline(always)]
+        fn rows(&self, first: usize, out: &mut [f32]) {
+            let Norm(x, width, weight, eps) = *self;
+            let rows = x[first * width..].chunks_exact(width);
+            for (x, out) in rows.zip(out.chunks_exact_mut(width)) {
+                norm_row(x, weight, eps, out);
+            }
         }
-    });
+    }
+
+    let mut out = vec![0.0; x.len()];
+    by_rows(&mut out, width, &Norm(x, width, weight, eps));
     out
 }
 
@@ -41,20 +40,35 @@ pub(crate) fn add_rms_norm(
     eps: f32,
     scale: f32,
 ) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    by_rows(&mut out, width, |first, out| {
-        let rows = x[first * width..].chunks_exact(width);
-        let residual = residual[first * width..].chunks_exact(width);
-        for ((x, residual), out) in rows.zip(residual).zip(out.chunks_exact_mut(width)) {
-            norm_row(x, Some(weight), eps, out);
-            for (out, residual) in out.iter_mut().zip(residual) {
-                *out = (residual + *out) * scale;
+    struct AddNorm<'a> {
+        residual: &'a [f32],
+        x: &'a [f32],
+        width: usize,
+        weight: &'a [f32],
+        eps: f32,
+        scale: f32,
+    }
+
+    impl RowKernel for AddNorm<'_> {
+        #[inline(always)]
+        fn rows(&self, first: usize, out: &mut [f32]) {
+            let rows = self.x[first * self.width..].chunks_exact(self.width);
+            let residual = self.residual[first * self.width..].chunks_exact(self.width);
+            for ((x, residual), out) in rows.zip(residual).zip(out.chunks_exact_mut(self.width)) {
+                norm_row(x, Some(self.weight), self.eps, out);
+                for (out, residual) in out.iter_mut().zip(residual) {
+                    *out = (residual + *out) * self.scale;
+                }
             }
         }
-    });
+    }
+
+    let mut out = vec![0.0; x.len()];
+    by_rows(&mut out, width, &AddNorm { residual, x, width, weight, eps, scale });
     out
 }
 
+/// RMS norm of one row.
 #[inline(always)]
 pub(crate) fn norm_row(x: &[f32], weight: Option<&[f32]>, eps: f32, out: &mut [f32]) {
     let mean = lanes::sum_of_squares(x) / x.len() as f32;
@@ -75,13 +89,21 @@ pub(crate) fn norm_row(x: &[f32], weight: Option<&[f32]>, eps: f32, out: &mut [f
 
 /// `act(gate) * up` for rows `[gate | up]` of twice `width`.
 pub(crate) fn gated(gate_up: &[f32], width: usize, activation: Activation) -> Vec<f32> {
-    let mut out = vec![0.0; gate_up.len() / 2];
-    by_rows(&mut out, width, |first, out| {
-        let rows = gate_up[2 * first * width..].chunks_exact(2 * width);
-        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            gated_row(row, activation, out);
+    struct Gated<'a>(&'a [f32], usize, Activation);
+
+    impl RowKernel for Gated<'_> {
+        #[inline(always)]
+        fn rows(&self, first: usize, out: &mut [f32]) {
+            let Gated(gate_up, width, activation) = *self;
+            let rows = gate_up[2 * first * width..].chunks_exact(2 * width);
+            for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
+                gated_row(row, activation, out);
+            }
         }
-    });
+    }
+
+    let mut out = vec![0.0; gate_up.len() / 2];
+    by_rows(&mut out, width, &Gated(gate_up, width, activation));
     out
 }
 
@@ -105,12 +127,19 @@ pub(crate) fn gated_row(gate_up: &[f32], activation: Activation, out: &mut [f32]
 
 /// `cap * tanh(x / cap)`, in place.
 pub(crate) fn soft_cap(x: &mut [f32], cap: f32) {
-    let inverse = 1.0 / cap;
-    by_rows(x, 1, |_, x| {
-        for x in x {
-            *x = cap * math::tanh(*x * inverse);
+    struct SoftCap(f32);
+
+    impl RowKernel for SoftCap {
+        #[inline(always)]
+        fn rows(&self, _: usize, x: &mut [f32]) {
+            let inverse = 1.0 / self.0;
+            for x in x {
+                *x = self.0 * math::tanh(*x * inverse);
+            }
         }
-    });
+    }
+
+    by_rows(x, 1, &SoftCap(cap));
 }
 
 /// Softmax over each row of logits, its `k` largest entries and their weights.
@@ -130,12 +159,21 @@ pub(crate) fn route(
     rule: RouterRule,
     expert_scale: Option<&[f32]>,
 ) -> Routed {
+    struct Softmax(usize);
+
+    impl RowKernel for Softmax {
+        #[inline(always)]
+        fn rows(&self, _: usize, rows: &mut [f32]) {
+            for row in rows.chunks_exact_mut(self.0) {
+                softmax(row);
+            }
+        }
+    }
+
     let k = rule.top_k;
     let rows = logits.len() / experts;
     let mut probs = logits.to_vec();
-    by_rows(&mut probs, experts, |_, probs| {
-        probs.chunks_exact_mut(experts).for_each(softmax);
-    });
+    by_rows(&mut probs, experts, &Softmax(experts));
     let mut ids = Vec::with_capacity(rows * k);
     let mut weights = Vec::with_capacity(rows * k);
     let mut best: Vec<(f32, i32)> = Vec::with_capacity(k + 1);
@@ -169,19 +207,33 @@ pub(crate) fn spread(
     e: usize,
     k: usize,
 ) -> (Vec<f32>, Vec<f32>) {
-    Arch::new().dispatch(|| {
-        let mut rest = vec![0.0; e];
-        let rows = probs.chunks_exact(e).zip(experts.chunks_exact(k));
-        rows.map(|(row, chosen)| {
-            // The clamp keeps 0 ln 0 at 0.
-            let entropy = -lanes::sum_of(row, |p| p * math::ln(if p > 1e-30 { p } else { 1e-30 }));
-            rest.copy_from_slice(row);
-            chosen.iter().for_each(|&c| rest[c as usize] = 0.0);
-            let margin = row[chosen[k - 1] as usize] - lanes::maximum(&rest);
+    struct Spread<'a>(&'a [f32], &'a [i32], usize, usize);
+
+    impl Kernel for Spread<'_> {
+        type Output = (Vec<f32>, Vec<f32>);
+
+        #[inline(always)]
+        fn run(self) -> Self::Output {
+            let Spread(probs, experts, e, k) = self;
+            let (mut entropy, mut margin) = (Vec::new(), Vec::new());
+            let mut terms = vec![0.0; e];
+            for (row, chosen) in probs.chunks_exact(e).zip(experts.chunks_exact(k)) {
+                for (term, &p) in terms.iter_mut().zip(row) {
+                    // The clamp keeps 0 ln 0 at 0.
+                    *term = -p * math::ln(if p > 1e-30 { p } else { 1e-30 });
+                }
+                entropy.push(lanes::sum(&terms));
+                terms.copy_from_slice(row);
+                for &c in chosen {
+                    terms[c as usize] = 0.0;
+                }
+                margin.push(row[chosen[k - 1] as usize] - lanes::maximum(&terms));
+            }
             (entropy, margin)
-        })
-        .unzip()
-    })
+        }
+    }
+
+    run(Spread(probs, experts, e, k))
 }
 
 /// Softmax in place.
@@ -191,7 +243,7 @@ pub(crate) fn softmax(row: &mut [f32]) {
     for x in row.iter_mut() {
         *x = math::exp(*x - max);
     }
-    let norm = 1.0 / lanes::sum_of(row, |x| x);
+    let norm = 1.0 / lanes::sum(row);
     for x in row {
         *x *= norm;
     }
@@ -199,14 +251,21 @@ pub(crate) fn softmax(row: &mut [f32]) {
 
 /// Log-probability of one target per row of logits `[T, V]`, nats.
 pub(crate) fn log_prob(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<f32> {
-    let arch = Arch::new();
-    let row = |(row, &target): (&[f32], &u32)| {
-        arch.dispatch(|| {
+    struct Row<'a>(&'a [f32], u32);
+
+    impl Kernel for Row<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run(self) -> f32 {
+            let Row(row, target) = self;
             let max = lanes::maximum(row);
-            row[target as usize] - max - lanes::sum_of(row, |x| math::exp(x - max)).ln()
-        })
-    };
-    match targets.len() * vocab < 2 * TASK {
+            row[target as usize] - max - lanes::sum_of_exp(row, max).ln()
+        }
+    }
+
+    let row = |(row, &target): (&[f32], &u32)| run(Row(row, target));
+    match logits.len() <= SCORED {
         true => logits.chunks_exact(vocab).zip(targets).map(row).collect(),
         false => logits.par_chunks_exact(vocab).zip(targets).map(row).collect(),
     }

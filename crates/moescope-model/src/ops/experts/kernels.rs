@@ -22,14 +22,14 @@ fn sum_of_lanes(partial: f32) -> f32 {
     let row = UNIT_POS_Y * LANES;
     sums[(row + UNIT_POS_X) as usize] = partial;
     sync_cube();
-    let mut width = LANES / 2;
-    while width > 0 {
+    #[unroll]
+    for step in 0..comptime!(LANES.ilog2()) {
+        let width = comptime!((LANES / 2) >> step);
         if UNIT_POS_X < width {
             let other = sums[(row + UNIT_POS_X + width) as usize];
             sums[(row + UNIT_POS_X) as usize] += other;
         }
         sync_cube();
-        width /= 2;
     }
     sums[row as usize]
 }
