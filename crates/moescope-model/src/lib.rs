@@ -7,12 +7,13 @@
 //! - [`observer`]: what a forward pass shows while it runs
 //! - [`model`]: the trait all of them share, and how to load one
 //! - [`spec`]: what a config says about a model, without its weights
-//! - [`device`]: choosing and describing devices
+//! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
 
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod device_time;
 pub mod dtype;
 pub mod error;
 pub mod families;

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use burn::tensor::{Int, Tensor};
-use moescope_model::{KvCache, LogitsFor, MoeModel, Observer, Unobserved, ops};
+use moescope_model::{
+    KvCache, LogitsFor, MoeModel, Observer, Unobserved, device_time::with_device_time, ops,
+};
 use moescope_trace::columns::Phase;
 
 use crate::{
-    error::Result,
+    error::{RecordError, Result},
     profiler::Profiler,
     recorder::{Recorder, Step, device, ids},
     sampling::Sampler,
@@ -133,9 +135,12 @@ fn forward(
                 None => &mut unobserved,
             };
             let start = Instant::now();
-            let logits = model.forward(input, cache, observer, LogitsFor::Last)?;
+            let work = || model.forward(input, cache, observer, LogitsFor::Last);
+            let (logits, window) = with_device_time(target, work).map_err(RecordError::Device)?;
+            let logits = logits?;
             target.sync().map_err(|e| device(&e))?;
-            (logits, start.elapsed(), None)
+            let duration = start.elapsed();
+            (logits, duration, window.nanoseconds())
         }
     };
     let vocab = model.spec().vocab;

@@ -53,7 +53,8 @@ pub(crate) fn write(
     Ok((paths, findings))
 }
 
-/// The three findings with the largest effects, one line each.
+/// The three results with the largest effects, one line each; reservations are in the report.
 pub(crate) fn top_findings(findings: &[Finding]) -> String {
-    findings.iter().take(3).map(|finding| format!("- {}\n", sanitize(&finding.headline))).collect()
+    let results = findings.iter().filter(|finding| !finding.caveat).take(3);
+    results.map(|finding| format!("- {}\n", sanitize(&finding.headline))).collect()
 }

@@ -4,7 +4,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
-    lanes::{axpy, dots},
+    lanes::{axpy, dot, dots},
     linear::{Shared, TASK},
     math,
     rows::softmax,
@@ -98,7 +98,7 @@ impl Kernel for OneQuery<'_> {
             p.copy_from_slice(&dots(four, q));
         }
         for (row, p) in rest.chunks_exact(dim).zip(&mut p[full..]) {
-            [*p] = dots([row], q);
+            *p = dot(row, q);
         }
         finish(&mut p, scores);
         softmax(&mut p);

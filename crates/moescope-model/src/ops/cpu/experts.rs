@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    lanes::{Weight, axpy, dots},
+    lanes::{Weight, axpy, dot, dots},
     linear::{Shared, TASK, rows},
     rows::gated,
     simd::{Kernel, run},
@@ -134,7 +134,7 @@ impl<W: Weight> Kernel for Down<'_, W> {
                 }
             }
             for (row, out) in rest.chunks_exact(inner).zip(&mut self.out[n / 4 * 4..]) {
-                *out = dots([row], act)[0].mul_add(weight, *out);
+                *out = dot(row, act).mul_add(weight, *out);
             }
         }
     }

@@ -38,41 +38,74 @@ impl Weight for f16 {
     }
 }
 
-/// Dot products of `R` rows with `x`.
+/// Dot product of a row with `x`.
 #[inline(always)]
-pub(crate) fn dots<const R: usize, W: Weight>(rows: [&[W]; R], x: &[f32]) -> [f32; R] {
-    let mut sums = [[0.0f32; LANES]; R];
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    for (c, x) in chunks.iter().enumerate() {
-        for r in 0..R {
-            let row = &rows[r][c * LANES..(c + 1) * LANES];
-            for l in 0..LANES {
-                sums[r][l] = row[l].f32().mul_add(x[l], sums[r][l]);
-            }
-        }
+pub(crate) fn dot<W: Weight>(row: &[W], x: &[f32]) -> f32 {
+    let (xs, x_tail) = x.as_chunks::<LANES>();
+    let (rows, row_tail) = row.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (x, row) in xs.iter().zip(rows) {
+        multiply_add(row, x, &mut sums);
     }
-    let mut out = [0.0; R];
-    for r in 0..R {
-        let mut sum = total(sums[r]);
-        for (w, x) in rows[r][chunks.len() * LANES..].iter().zip(tail) {
-            sum += w.f32() * x;
-        }
-        out[r] = sum;
+    total(sums) + dot_tail(row_tail, x_tail)
+}
+
+/// Dot products of four rows with `x`, which is read once for all of them.
+///
+/// Four named accumulators: an array of them would be indexed, and so kept in memory.
+#[inline(always)]
+pub(crate) fn dots<W: Weight>([a, b, c, d]: [&[W]; 4], x: &[f32]) -> [f32; 4] {
+    let (xs, x_tail) = x.as_chunks::<LANES>();
+    let (a, a_tail) = a.as_chunks::<LANES>();
+    let (b, b_tail) = b.as_chunks::<LANES>();
+    let (c, c_tail) = c.as_chunks::<LANES>();
+    let (d, d_tail) = d.as_chunks::<LANES>();
+    let mut sum_a = [0.0; LANES];
+    let mut sum_b = [0.0; LANES];
+    let mut sum_c = [0.0; LANES];
+    let mut sum_d = [0.0; LANES];
+    for ((((x, a), b), c), d) in xs.iter().zip(a).zip(b).zip(c).zip(d) {
+        multiply_add(a, x, &mut sum_a);
+        multiply_add(b, x, &mut sum_b);
+        multiply_add(c, x, &mut sum_c);
+        multiply_add(d, x, &mut sum_d);
     }
-    out
+    [
+        total(sum_a) + dot_tail(a_tail, x_tail),
+        total(sum_b) + dot_tail(b_tail, x_tail),
+        total(sum_c) + dot_tail(c_tail, x_tail),
+        total(sum_d) + dot_tail(d_tail, x_tail),
+    ]
+}
+
+#[inline(always)]
+fn multiply_add<W: Weight>(w: &[W; LANES], x: &[f32; LANES], sums: &mut [f32; LANES]) {
+    for l in 0..LANES {
+        sums[l] = w[l].f32().mul_add(x[l], sums[l]);
+    }
+}
+
+#[inline(always)]
+fn dot_tail<W: Weight>(row: &[W], x: &[f32]) -> f32 {
+    let mut sum = 0.0;
+    for (w, x) in row.iter().zip(x) {
+        sum += w.f32() * x;
+    }
+    sum
 }
 
 /// Sum of the lanes, halves onto halves.
 #[inline(always)]
-fn total(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for l in 0..width {
-            lanes[l] += lanes[l + width];
-        }
-        width /= 2;
+fn total(lanes: [f32; LANES]) -> f32 {
+    let mut eight = [0.0; 8];
+    for l in 0..8 {
+        eight[l] = lanes[l] + lanes[l + 8];
     }
-    lanes[0]
+    let mut four = [0.0; 4];
+    for l in 0..4 {
+        four[l] = eight[l] + eight[l + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// `out += a * x`.
@@ -175,7 +208,8 @@ mod tests {
             let row: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 3.0).collect();
             let x: Vec<f32> = (0..n).map(|i| (i % 5) as f32 - 2.0).collect();
             let want: f32 = row.iter().zip(&x).map(|(a, b)| a * b).sum();
-            assert_eq!(dots([&row, &row], &x), [want; 2]);
+            assert_eq!(dots([&row[..]; 4], &x), [want; 4]);
+            assert_eq!(dot(&row, &x), want);
             assert_eq!(sum_of_squares(&x), x.iter().map(|x| x * x).sum::<f32>());
             let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(maximum(&x), max);

@@ -4,7 +4,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
-    lanes::{Weight, dots},
+    lanes::{Weight, dot, dots},
     simd::{Kernel, run},
 };
 
@@ -99,7 +99,7 @@ impl<W: Weight> Kernel for Few<'_, W> {
         }
         for (r, row) in rest.chunks_exact(inner).enumerate() {
             for (t, x) in x.chunks_exact(inner).enumerate() {
-                let [sum] = dots([row], x);
+                let sum = dot(row, x);
                 // SAFETY: as above.
                 unsafe { *out.at(t * stride + quad_rows + r) = sum };
             }
