@@ -6,9 +6,7 @@ use std::{hint::black_box, path::Path, time::Duration};
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use moescope_model::{
-    Checkpoint, DType, KvCache, LoadOptions, MoeImpl, MoeModel, device, load,
-};
+use moescope_model::{Checkpoint, DType, KvCache, LoadOptions, MoeImpl, MoeModel, device, load};
 use moescope_record::{
     RunOptions, Sampling, Text,
     conditions::Conditions,
@@ -126,9 +124,7 @@ fn recording(c: &mut Criterion) {
         let writer = || writer(&checkpoint, model.as_ref(), &dir.path().join("run"));
         let mut recorder = Recorder::new(model.as_ref(), &text, writer(), false);
         group.bench_function(BenchmarkId::new("passes", "recording"), |b| {
-            b.iter_custom(|n| {
-                (0..n).map(|_| case.passes(&mut cache, Some(&mut recorder))).sum()
-            });
+            b.iter_custom(|n| (0..n).map(|_| case.passes(&mut cache, Some(&mut recorder))).sum());
         });
         group.bench_function(BenchmarkId::new("wall", "off"), |b| {
             b.iter(|| case.passes(&mut cache, None));

@@ -63,10 +63,9 @@ impl KvCache {
     pub(crate) fn check_room(&self, tokens: usize) -> Result<()> {
         match self.len + tokens <= self.capacity {
             true => Ok(()),
-            false => Err(ModelError::ContextLength {
-                tokens: self.len + tokens,
-                context: self.capacity,
-            }),
+            false => {
+                Err(ModelError::ContextLength { tokens: self.len + tokens, context: self.capacity })
+            }
         }
     }
 

@@ -171,19 +171,19 @@ fn cpu() -> Adapter {
 
 /// Adapters of the graphics API that Burn picks by itself: the first that reaches a hardware GPU, else
 /// the first that reaches anything. Their order within each kind is the one Burn counts in.
+///
+/// OpenGL, which can do least, is asked last and only where nothing else answers.
 fn wgpu_adapters() -> Vec<Adapter> {
-    let apis = [
-        wgpu::Backends::VULKAN,
-        wgpu::Backends::METAL,
-        wgpu::Backends::DX12,
-        wgpu::Backends::GL,
-    ];
+    let apis = [wgpu::Backends::VULKAN, wgpu::Backends::METAL, wgpu::Backends::DX12];
     let mut lists: Vec<Vec<Adapter>> = apis.into_iter().map(adapters_of).collect();
     let best = lists
         .iter()
         .position(|list| list.iter().any(Adapter::is_hardware_gpu))
         .or_else(|| lists.iter().position(|list| !list.is_empty()));
-    best.map_or_else(Vec::new, |best| lists.swap_remove(best))
+    match best {
+        Some(best) => lists.swap_remove(best),
+        None => adapters_of(wgpu::Backends::GL),
+    }
 }
 
 fn adapters_of(api: wgpu::Backends) -> Vec<Adapter> {
@@ -227,10 +227,7 @@ fn adapters_of(api: wgpu::Backends) -> Vec<Adapter> {
             device_type,
             limits: BTreeMap::from([
                 ("max_buffer_size".into(), limits.max_buffer_size),
-                (
-                    "max_storage_buffer_binding_size".into(),
-                    limits.max_storage_buffer_binding_size,
-                ),
+                ("max_storage_buffer_binding_size".into(), limits.max_storage_buffer_binding_size),
             ]),
             kind: Some(kind),
         });

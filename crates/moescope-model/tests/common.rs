@@ -51,10 +51,7 @@ impl Expected {
 /// Token ids `[batch, n]` on a device.
 pub(crate) fn ids(ids: &[u32], batch: usize, device: &Device) -> Tensor<2, Int> {
     let data: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    Tensor::from_data(
-        TensorData::new(data, [batch, ids.len() / batch]),
-        (device, BurnDType::I32),
-    )
+    Tensor::from_data(TensorData::new(data, [batch, ids.len() / batch]), (device, BurnDType::I32))
 }
 
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

@@ -128,9 +128,13 @@ fn large_layers_are_split_over_threads_without_loss() {
 #[test]
 fn every_implementation_on_wgpu() {
     let device = Device::wgpu(DeviceKind::DefaultDevice);
-    for (tokens, experts, top_k, hidden, inner) in
-        [(1, 4, 1, 16, 8), (1, 8, 8, 24, 12), (3, 5, 2, 33, 17), (37, 6, 3, 20, 10), (2, 1, 1, 8, 8)]
-    {
+    for (tokens, experts, top_k, hidden, inner) in [
+        (1, 4, 1, 16, 8),
+        (1, 8, 8, 24, 12),
+        (3, 5, 2, 33, 17),
+        (37, 6, 3, 20, 10),
+        (2, 1, 1, 8, 8),
+    ] {
         let s = Sizes { tokens, experts, top_k, hidden, inner };
         check(s, 5, &device, BurnDType::F32, 1e-2);
     }

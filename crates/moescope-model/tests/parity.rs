@@ -67,7 +67,12 @@ fn routing(
             let (got_weights, want_weights) =
                 (&routed.weights[t * routed.k..][..routed.k], &weights[t * routed.k..][..routed.k]);
             if got == want {
-                assert_close(got_weights, want_weights, bench.weights, &format!("{name} token {t}"));
+                assert_close(
+                    got_weights,
+                    want_weights,
+                    bench.weights,
+                    &format!("{name} token {t}"),
+                );
                 continue;
             }
             let set = |ids: &[u32]| ids.iter().copied().collect::<BTreeSet<u32>>();

@@ -90,11 +90,7 @@ fn read_file(path: &Path) -> Result<Vec<Prompt>> {
         if text.trim().is_empty() {
             return Err(RecordError::Empty { place });
         }
-        return Ok(vec![Prompt {
-            id: stem.clone(),
-            domain: stem,
-            input: PromptInput::Text(text),
-        }]);
+        return Ok(vec![Prompt { id: stem.clone(), domain: stem, input: PromptInput::Text(text) }]);
     }
     records(&place, &stem, &text)
 }
@@ -119,7 +115,9 @@ fn records(place: &str, stem: &str, text: &str) -> Result<Vec<Prompt>> {
         let input = match (record.text, record.token_ids) {
             (Some(text), None) if !text.is_empty() => PromptInput::Text(text),
             (None, Some(ids)) if !ids.is_empty() => PromptInput::TokenIds(ids),
-            (Some(_), Some(_)) => return Err(wrong("both `text` and `token_ids`; give one".into())),
+            (Some(_), Some(_)) => {
+                return Err(wrong("both `text` and `token_ids`; give one".into()));
+            }
             (None, None) => return Err(wrong("neither `text` nor `token_ids`".into())),
             _ => return Err(RecordError::Empty { place }),
         };
@@ -146,10 +144,9 @@ mod tests {
 
     #[test]
     fn records_with_all_spellings() {
-        let prompts = parse(
-            "{\"id\":\"a\",\"domain\":\"c\",\"text\":\"int x;\"}\n\n{\"token_ids\":[1,2]}\n",
-        )
-        .unwrap();
+        let prompts =
+            parse("{\"id\":\"a\",\"domain\":\"c\",\"text\":\"int x;\"}\n\n{\"token_ids\":[1,2]}\n")
+                .unwrap();
         assert_eq!(prompts[0].domain, "c");
         assert_eq!(prompts[1].id, "file-3");
         assert_eq!(prompts[1].domain, "file");

@@ -248,9 +248,8 @@ struct Group {
 impl Handles {
     fn of(routed: Vec<Routing>, keep_probs: bool) -> Self {
         let layers = routed.iter().map(|r| r.layer).collect();
-        let (experts, top_k) = routed
-            .first()
-            .map_or((0, 0), |r| (r.probs.dims()[1], r.weights.dims()[1]));
+        let (experts, top_k) =
+            routed.first().map_or((0, 0), |r| (r.probs.dims()[1], r.weights.dims()[1]));
         let mut groups: Vec<Group> = routed
             .into_iter()
             .map(|r| {

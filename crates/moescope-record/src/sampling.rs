@@ -50,7 +50,8 @@ impl Sampler {
         }
         order.sort_unstable_by(by_logit);
         let max = logits[order[0] as usize];
-        let weight = |id: &u32| f64::from((logits[*id as usize] - max) / self.sampling.temperature).exp();
+        let weight =
+            |id: &u32| f64::from((logits[*id as usize] - max) / self.sampling.temperature).exp();
         let mut weights: Vec<f64> = order.iter().map(weight).collect();
         let total: f64 = weights.iter().sum();
         let mut kept = 0.0;

@@ -22,7 +22,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // The threads of a decode step outnumber its work if they spin; errors and warnings only by default.
+    quiet_display_probe();
+    // Libraries speak up only when asked to: MOESCOPE_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::try_from_env("MOESCOPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -32,5 +33,14 @@ fn main() -> ExitCode {
             print_error(&error);
             ExitCode::from(2)
         }
+    }
+}
+
+/// Vulkan's device-selection layer asks a display server which GPU it uses and prints an error where a
+/// machine has none (a server, a container). Any directory at all keeps it quiet.
+fn quiet_display_probe() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first thing `main` does; no other thread runs yet.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
 }

@@ -48,7 +48,9 @@ pub(crate) fn progress(len: u64, label: &str, unit: Unit) -> ProgressBar {
         Unit::Tokens => "{msg:<24} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}",
     };
     // The templates are fixed and valid; the default style is the harmless fallback.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar.set_message(sanitize(label).into_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -88,7 +88,8 @@ fn the_report_opens_and_fits() {
             .unwrap();
         log.push_str(&String::from_utf8_lossy(&output.stderr));
         let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-        let json = dom.split("<pre id=\"seen\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+        let json =
+            dom.split("<pre id=\"seen\">").nth(1).and_then(|rest| rest.split("</pre>").next());
         let json = json.unwrap_or_else(|| panic!("the probe saw nothing: {dom}\n{log}")).to_owned();
         serde_json::from_str::<serde_json::Value>(&json).unwrap()
     };

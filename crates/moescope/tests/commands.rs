@@ -47,8 +47,12 @@ fn prompts_come_from_files_directories_and_stdin() {
     let record = json!({"id": "a", "domain": "d", "token_ids": [2, 795, 3884]});
     let mut command = run_command(std::path::Path::new("-"), &dir.path().join("stdin"));
     command.args(["--max-tokens", "0", "--format", "json"]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     write!(child.stdin.take().unwrap(), "{record}").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));

@@ -20,7 +20,9 @@ fn a_killed_run_stays_readable() {
     let mut child = command.spawn().unwrap();
     let parts = || {
         let parts = std::fs::read_dir(output.join("routing")).into_iter().flatten();
-        parts.filter(|p| !p.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+        parts
+            .filter(|p| !p.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'))
+            .count()
     };
     let start = Instant::now();
     while parts() < 2 {

@@ -157,7 +157,7 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
                 thousands(tokens as u64)
             ),
             detail: format!("By chance {} would be the same.{rest}", percent(chance)),
-            figure: Some("utilisation-difference"),
+            figure: Some("overlap"),
             effect: effect(value, chance),
             caveat: false,
         });
@@ -188,7 +188,7 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
             least.unwrap_or_default(),
             same.unwrap_or_default()
         ),
-        figure: Some("utilisation-difference"),
+        figure: Some("overlap"),
         effect: effect(value, chance),
         caveat: false,
     })

@@ -173,21 +173,17 @@ impl<'a> Loader<'a> {
         for hash in hashes.values() {
             hasher.update(hash.as_bytes());
         }
-        Ok(WeightsSummary {
-            hash: hasher.finalize().to_hex().to_string(),
-            bytes: self.bytes.get(),
-        })
+        Ok(WeightsSummary { hash: hasher.finalize().to_hex().to_string(), bytes: self.bytes.get() })
     }
 
     fn values(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Values> {
         let name = format!("{}{name}", self.prefix);
-        let &(shard, info) = self.tensors.get(name.as_str()).ok_or_else(|| {
-            ModelError::MissingTensor {
+        let &(shard, info) =
+            self.tensors.get(name.as_str()).ok_or_else(|| ModelError::MissingTensor {
                 path: self.checkpoint.dir().to_owned(),
                 name: name.clone(),
                 shape: shape.to_vec(),
-            }
-        })?;
+            })?;
         if info.shape != shape {
             return Err(ModelError::Shape {
                 path: shard.path.clone(),

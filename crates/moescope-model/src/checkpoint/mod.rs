@@ -94,7 +94,9 @@ impl Checkpoint {
     /// Tokens that end a generation: `eos_token_id` of `generation_config.json`, else of the config.
     pub fn eos_ids(&self) -> Vec<u32> {
         let ids = |value: &Value| match value {
-            Value::Array(list) => list.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
+            Value::Array(list) => {
+                list.iter().filter_map(Value::as_u64).map(|id| id as u32).collect()
+            }
             other => other.as_u64().map(|id| vec![id as u32]).unwrap_or_default(),
         };
         let generation = std::fs::read(self.dir.join("generation_config.json")).ok();
@@ -104,7 +106,12 @@ impl Checkpoint {
             self.config.get("eos_token_id"),
             self.config.get("text_config").and_then(|text| text.get("eos_token_id")),
         ];
-        sections.into_iter().flatten().map(ids).find(|ids: &Vec<u32>| !ids.is_empty()).unwrap_or_default()
+        sections
+            .into_iter()
+            .flatten()
+            .map(ids)
+            .find(|ids: &Vec<u32>| !ids.is_empty())
+            .unwrap_or_default()
     }
 
     /// The architecture: the first of `architectures`.

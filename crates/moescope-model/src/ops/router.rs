@@ -31,8 +31,7 @@ pub fn route(logits: Tensor<2>, rule: RouterRule, expert_scale: Option<&Tensor<1
     if cpu::is_cpu(&logits.device()) {
         let logits = cpu::host(logits);
         let scale = expert_scale.cloned().map(cpu::host);
-        let routed =
-            cpu::rows::route(cpu::f32s(&logits), e, rule, scale.as_ref().map(cpu::f32s));
+        let routed = cpu::rows::route(cpu::f32s(&logits), e, rule, scale.as_ref().map(cpu::f32s));
         return Choice {
             probs: cpu::tensor(routed.probs, [t, e]),
             experts: cpu::int_tensor(routed.experts, [t, k]),
@@ -60,8 +59,7 @@ pub fn spread(probs: Tensor<2>, experts: Tensor<2, Int>) -> (Tensor<1>, Tensor<1
     let [_, k] = experts.dims();
     if cpu::is_cpu(&probs.device()) {
         let (probs, experts) = (cpu::host(probs), cpu::host_ints(experts));
-        let (entropy, margin) =
-            cpu::rows::spread(cpu::f32s(&probs), cpu::i32s(&experts), e, k);
+        let (entropy, margin) = cpu::rows::spread(cpu::f32s(&probs), cpu::i32s(&experts), e, k);
         return (cpu::tensor(entropy, [t]), cpu::tensor(margin, [t]));
     }
     let entropy = (probs.clone() * probs.clone().clamp_min(1e-30).log()).sum_dim(1).neg();

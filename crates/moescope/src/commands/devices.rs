@@ -15,16 +15,8 @@ pub(crate) struct Devices {
     format: Format,
 }
 
-const HEADER: [&str; 8] = [
-    "device",
-    "name",
-    "kind",
-    "api",
-    "driver",
-    "version",
-    "max buffer",
-    "max binding",
-];
+const HEADER: [&str; 8] =
+    ["device", "name", "kind", "api", "driver", "version", "max buffer", "max binding"];
 
 impl Devices {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
@@ -46,7 +38,8 @@ impl Devices {
 
 fn row(adapter: &Adapter) -> Vec<String> {
     let limit = |name: &str| adapter.limits.get(name).map_or("-".into(), |n| ui::bytes(*n));
-    let optional = |text: &Option<String>| text.as_deref().map_or("-".into(), |t| sanitize(t).into_owned());
+    let optional =
+        |text: &Option<String>| text.as_deref().map_or("-".into(), |t| sanitize(t).into_owned());
     let kind = serde_json::to_value(adapter.device_type).ok();
     vec![
         adapter.option.clone(),

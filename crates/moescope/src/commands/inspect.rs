@@ -31,8 +31,12 @@ impl Inspect {
         let context = self.context.unwrap_or(spec.context);
         ui::print(&match self.format {
             Format::Text => text(&spec, self.dtype, context),
-            Format::Csv => ui::csv(&["part", "total", "active", "bytes"], &plain_rows(&spec, self.dtype)),
-            Format::Json => serde_json::to_string_pretty(&document(&spec, self.dtype, context))? + "\n",
+            Format::Csv => {
+                ui::csv(&["part", "total", "active", "bytes"], &plain_rows(&spec, self.dtype))
+            }
+            Format::Json => {
+                serde_json::to_string_pretty(&document(&spec, self.dtype, context))? + "\n"
+            }
         })
     }
 }

@@ -152,7 +152,8 @@ impl Job<'_> {
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
         }
         .manifest();
-        let writer = BackgroundWriter::spawn(RunWriter::create(self.output, manifest, self.force)?)?;
+        let writer =
+            BackgroundWriter::spawn(RunWriter::create(self.output, manifest, self.force)?)?;
 
         let domains = tokens_by_domain(&prompts);
         let total = domains.values().sum::<usize>() + prompts.len() * options.max_tokens;
@@ -183,7 +184,11 @@ fn text(name: &str, adapter: &Adapter, output: &Path, summary: &Summary) -> Stri
         ("prompts", ui::count(summary.prompts as u64)),
         (
             "prefill",
-            format!("{} tokens, {}", ui::count(summary.prefill_tokens), rate(summary.prefill_rate())),
+            format!(
+                "{} tokens, {}",
+                ui::count(summary.prefill_tokens),
+                rate(summary.prefill_rate())
+            ),
         ),
         (
             "decode",

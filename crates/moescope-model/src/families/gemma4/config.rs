@@ -92,8 +92,7 @@ impl RopeConfig {
 impl Config {
     /// Reads the config of a checkpoint: the text part, where it is multimodal.
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
-        let mut top =
-            Section::new(checkpoint.config_path(), NAME, checkpoint.config().clone());
+        let mut top = Section::new(checkpoint.config_path(), NAME, checkpoint.config().clone());
         match top.section("text_config")? {
             None => Self::read_text(top),
             Some(text) => {
@@ -172,7 +171,11 @@ impl Config {
         for layer in &config.layers {
             if heads % layer.kv_heads != 0 {
                 let found = Value::from(layer.kv_heads);
-                return Err(s.wrong("num_key_value_heads", &format!("a divisor of {heads}"), &found));
+                return Err(s.wrong(
+                    "num_key_value_heads",
+                    &format!("a divisor of {heads}"),
+                    &found,
+                ));
             }
         }
         s.finish()?;
@@ -315,8 +318,10 @@ impl Overrides {
         kv_heads: usize,
         k_eq_v: bool,
     ) -> Result<Self> {
-        let mut all =
-            Overrides { head_dim: vec![head_dim; kinds.len()], kv_heads: vec![kv_heads; kinds.len()] };
+        let mut all = Overrides {
+            head_dim: vec![head_dim; kinds.len()],
+            kv_heads: vec![kv_heads; kinds.len()],
+        };
         let global_head_dim = s.optional::<usize>("global_head_dim")?;
         let global_kv_heads = s.optional::<usize>("num_global_key_value_heads")?;
         if let Some(mut layers) = s.section("per_layer_config")? {

@@ -107,15 +107,11 @@ impl Layer {
             per_layer: match config.per_layer {
                 None => None,
                 Some(ple) => Some(PerLayerBlock {
-                    gate: w.weight(
-                        &name("per_layer_input_gate.weight"),
-                        [ple.width, config.hidden],
-                    )?,
+                    gate: w
+                        .weight(&name("per_layer_input_gate.weight"), [ple.width, config.hidden])?,
                     activation: config.activation,
-                    projection: w.weight(
-                        &name("per_layer_projection.weight"),
-                        [config.hidden, ple.width],
-                    )?,
+                    projection: w
+                        .weight(&name("per_layer_projection.weight"), [config.hidden, ple.width])?,
                     norm: norm("post_per_layer_input_norm")?,
                 }),
             },
@@ -193,9 +189,8 @@ impl Attention {
     fn load(w: &Loader<'_>, config: &Config, index: usize, layer: &LayerConfig) -> Result<Self> {
         let name = |tensor: &str| format!("layers.{index}.self_attn.{tensor}.weight");
         let (q, kv) = (config.heads * layer.head_dim, layer.kv_heads * layer.head_dim);
-        let norm = |tensor: &str| {
-            Ok(RmsNorm::new(w.vector(&name(tensor), [layer.head_dim])?, config.eps))
-        };
+        let norm =
+            |tensor: &str| Ok(RmsNorm::new(w.vector(&name(tensor), [layer.head_dim])?, config.eps));
         let own = layer.source == KvSource::Own;
         let mut parts = vec![(name("q_proj"), q)];
         if own {

@@ -67,9 +67,8 @@ fn load(checkpoint: &Checkpoint, options: &LoadOptions<'_>) -> Result<Loaded> {
         .enumerate()
         .map(|(i, layer)| Layer::load(&w, &config, i, layer, options.moe_impl))
         .collect::<Result<_>>()?;
-    let head_dim = |kind| {
-        config.layers.iter().find(|l| l.kind == kind).map_or(2, |layer| layer.head_dim)
-    };
+    let head_dim =
+        |kind| config.layers.iter().find(|l| l.kind == kind).map_or(2, |layer| layer.head_dim);
     let model = Gemma4 {
         spec: config.spec(checkpoint.architecture()?),
         device: options.device.clone(),

@@ -54,10 +54,12 @@ pub(crate) fn attend(
         let out = shared.at(((b * seq + queries.start) * heads + h) * dim);
         match span.mask {
             // SAFETY: this task alone writes head h of token (b, queries.start).
-            None => one_query(q, k, v, dim, scores, unsafe {
-                std::slice::from_raw_parts_mut(out, dim)
-            }),
-            Some(mask) => block_of_queries(q, k, v, dim, queries.start, mask, scores, out, heads * dim),
+            None => {
+                one_query(q, k, v, dim, scores, unsafe { std::slice::from_raw_parts_mut(out, dim) })
+            }
+            Some(mask) => {
+                block_of_queries(q, k, v, dim, queries.start, mask, scores, out, heads * dim)
+            }
         }
     };
     let tasks = batch * heads * blocks;

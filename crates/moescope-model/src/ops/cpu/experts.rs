@@ -202,7 +202,12 @@ fn grouped<W: Weight>(
 
     out.par_chunks_mut(hidden).with_min_len(64).enumerate().for_each(|(token, out)| {
         let slots = token * top_k..(token + 1) * top_k;
-        run(Combine { weights: &weights[slots.clone()], place: &place[slots], results: &results, out });
+        run(Combine {
+            weights: &weights[slots.clone()],
+            place: &place[slots],
+            results: &results,
+            out,
+        });
     });
 }
 

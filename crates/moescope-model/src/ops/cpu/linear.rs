@@ -179,10 +179,9 @@ mod tests {
     use super::*;
 
     fn plain(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
-        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-        x.chunks(inner)
-            .flat_map(|x| w.chunks(inner).map(move |w| dot(x, w) as f32))
-            .collect()
+        let dot =
+            |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        x.chunks(inner).flat_map(|x| w.chunks(inner).map(move |w| dot(x, w) as f32)).collect()
     }
 
     fn pseudo(n: usize, seed: u32) -> Vec<f32> {

@@ -201,12 +201,7 @@ pub(crate) fn route(
 
 /// Entropy (nats) and margin p(k-th) - p(k+1-th) of every row of `probs [T, E]`, whose `k` largest
 /// entries are `experts [T, K]`; with k = E the margin is p(k-th).
-pub(crate) fn spread(
-    probs: &[f32],
-    experts: &[i32],
-    e: usize,
-    k: usize,
-) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn spread(probs: &[f32], experts: &[i32], e: usize, k: usize) -> (Vec<f32>, Vec<f32>) {
     struct Spread<'a>(&'a [f32], &'a [i32], usize, usize);
 
     impl Kernel for Spread<'_> {

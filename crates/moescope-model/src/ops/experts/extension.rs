@@ -5,8 +5,7 @@
 
 use burn::{
     backend::{
-        Backend, Dispatch, TensorMetadata,
-        backend_extension,
+        Backend, Dispatch, TensorMetadata, backend_extension,
         cubecl::dtype_to_storage_type,
         fusion::custom::TensorSpec,
         tensor::{FloatTensor, IntTensor},
@@ -152,7 +151,12 @@ impl ExpertOps for CubeBackend {
         out
     }
 
-    fn expert_sum(x: CubeTensor, w: CubeTensor, experts: CubeTensor, weights: CubeTensor) -> CubeTensor {
+    fn expert_sum(
+        x: CubeTensor,
+        w: CubeTensor,
+        experts: CubeTensor,
+        weights: CubeTensor,
+    ) -> CubeTensor {
         let (x, w) = (into_contiguous(x), into_contiguous(w));
         let (experts, weights) = (into_contiguous(experts), into_contiguous(weights));
         let (columns, inner) = (w.shape()[1], w.shape()[2]);

@@ -242,4 +242,3 @@ pub(super) fn tiles_kernel<W: Float>(
         }
     }
 }
-
