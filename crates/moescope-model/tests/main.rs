@@ -1,5 +1,8 @@
 //! Tests of the models as a user of the crate sees them.
 
+// Helpers outside test functions may fail loudly too.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 mod cache;

@@ -48,7 +48,7 @@ pub enum RecordError {
         /// The prompt's id.
         id: String,
         /// Why.
-        source: ModelError,
+        source: Box<ModelError>,
     },
     /// A prompt and its continuation do not fit the context.
     #[error(

@@ -8,7 +8,7 @@
 //! - [`profiler`]: times per component, in a pass of their own
 //! - [`memory`]: device pools and resident memory
 //! - [`conditions`]: the manifest of a run
-//! - [`run`]: all of it together
+//! - [`mod@run`]: all of it together
 
 pub mod conditions;
 pub mod error;

@@ -104,7 +104,10 @@ pub fn encode(
             PromptInput::Text(string) => text.encode(string)?,
             PromptInput::TokenIds(ids) => ids.clone(),
         };
-        let named = |source: ModelError| RecordError::Prompt { id: prompt.id.clone(), source };
+        let named = |source: ModelError| RecordError::Prompt {
+            id: prompt.id.clone(),
+            source: Box::new(source),
+        };
         check_ids(&tokens, spec.vocab).map_err(named)?;
         if tokens.is_empty() {
             return Err(RecordError::Empty { place: format!("prompt {:?}", prompt.id) });

@@ -1,5 +1,8 @@
 //! The binary as a user runs it.
 
+// Helpers outside test functions may fail loudly too.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 mod bad_input;

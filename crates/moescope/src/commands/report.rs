@@ -43,7 +43,7 @@ pub(crate) fn write(
     runs: &[PathBuf],
     options: &ReportOptions,
 ) -> anyhow::Result<(ReportPaths, Vec<Finding>)> {
-    let runs = runs.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let runs = runs.iter().map(Run::open).collect::<Result<Vec<_>, _>>()?;
     for run in runs.iter().filter(|run| run.is_partial()) {
         ui::note(format!("{}: partial run; what it holds is reported", run.path().display()));
     }

@@ -53,9 +53,10 @@ pub(crate) fn attend(
         let (k, v) = (&k[kv..kv + span.len * dim], &v[kv..kv + span.len * dim]);
         let out = shared.at(((b * seq + queries.start) * heads + h) * dim);
         match span.mask {
-            // SAFETY: this task alone writes head h of token (b, queries.start).
             None => {
-                one_query(q, k, v, dim, scores, unsafe { std::slice::from_raw_parts_mut(out, dim) })
+                // SAFETY: this task alone writes head h of token (b, queries.start).
+                let out = unsafe { std::slice::from_raw_parts_mut(out, dim) };
+                one_query(q, k, v, dim, scores, out);
             }
             Some(mask) => {
                 block_of_queries(q, k, v, dim, queries.start, mask, scores, out, heads * dim)

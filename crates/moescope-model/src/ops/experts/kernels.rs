@@ -138,7 +138,7 @@ pub(super) fn plan_kernel(
         for e in 0..total {
             let count = first[e as usize];
             first[e as usize] = tile;
-            tile += (count + rows - 1) / rows;
+            tile += count.div_ceil(rows);
         }
     }
     sync_cube();
