@@ -20,8 +20,18 @@ pub(crate) fn tiny() -> PathBuf {
 
 /// Loads a model in f32.
 pub(crate) fn load_f32(path: &Path, device: &Device, moe_impl: MoeImpl) -> Box<dyn MoeModel> {
+    load_as(path, device, moe_impl, DType::F32)
+}
+
+/// Loads a model in any type.
+pub(crate) fn load_as(
+    path: &Path,
+    device: &Device,
+    moe_impl: MoeImpl,
+    dtype: DType,
+) -> Box<dyn MoeModel> {
     let checkpoint = Checkpoint::open(path).unwrap();
-    let options = LoadOptions { device, dtype: DType::F32, moe_impl, progress: &|_, _| {} };
+    let options = LoadOptions { device, dtype, moe_impl, progress: &|_, _| {} };
     load(&checkpoint, &options).unwrap().0
 }
 

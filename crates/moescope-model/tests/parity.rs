@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, DeviceKind};
-use moescope_model::{MoeImpl, MoeModel};
+use moescope_model::{DType, MoeImpl, MoeModel};
 
 use crate::common::{
-    Everything, Expected, Routed, assert_close, fixture, forward_all, generate, load_f32, tiny,
+    Everything, Expected, Routed, assert_close, fixture, forward_all, generate, load_as, load_f32,
+    tiny,
 };
 
 /// Probabilities closer than this may rank either way.
@@ -89,9 +90,9 @@ fn routing(
     }
 }
 
-fn bundled(bench: &Bench, tolerance: f32) {
+fn bundled(bench: &Bench, dtype: DType, tolerance: f32) {
     let expected = Expected::read("tiny-gemma4-moe");
-    let model = load_f32(&tiny(), &bench.device, MoeImpl::Selected);
+    let model = load_as(&tiny(), &bench.device, MoeImpl::Selected, dtype);
     for text in 0..3 {
         let prefix = format!("{text}.");
         let (input, _) = expected.ints(&format!("{prefix}input_ids"));
@@ -130,7 +131,20 @@ fn gemma4_sharded_multimodal_bfloat16_on_flex() {
 
 #[test]
 fn bundled_model_on_flex() {
-    bundled(&flex(), 1e-3);
+    bundled(&flex(), DType::F32, 1e-3);
+}
+
+/// The checkpoint is bfloat16: kept so, it is the same model.
+#[test]
+fn bundled_model_in_bf16_on_flex() {
+    bundled(&flex(), DType::Bf16, 1e-3);
+}
+
+/// f16 holds every weight of the checkpoint but the tiniest exactly.
+#[test]
+fn bundled_model_in_f16_on_flex() {
+    let bench = Bench { weights: 1e-3, ..flex() };
+    bundled(&bench, DType::F16, 1e-2);
 }
 
 #[test]
@@ -160,5 +174,5 @@ fn gemma4_sharded_multimodal_bfloat16_on_wgpu() {
 
 #[test]
 fn bundled_model_on_wgpu() {
-    bundled(&wgpu(), 2e-3);
+    bundled(&wgpu(), DType::F32, 2e-3);
 }
