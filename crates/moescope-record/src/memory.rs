@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Asking the system for the resident memory takes tens of microseconds: no more often than this.
-const RSS_EVERY: Duration = Duration::from_millis(10);
+/// Asking the system for the resident memory takes longer than a layer: no more often than this.
+const RSS_EVERY: Duration = Duration::from_millis(50);
 
 /// Bytes held at one moment. `None` where the platform does not report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct MemoryUse {
     pub bytes_in_use: Option<u64>,
     /// Held by the device's pools.
     pub bytes_reserved: Option<u64>,
-    /// Resident memory of the process; also `None` between two samples, which are at least 10 ms apart.
+    /// Resident memory of the process; also `None` between two samples, which are at least 50 ms apart.
     pub rss_bytes: Option<u64>,
 }
 

@@ -111,18 +111,20 @@ impl<'a> Recorder<'a> {
     pub fn record(&mut self, step: &Step<'_>, logits: Tensor<1>) -> Result<Vec<f32>> {
         let memory = self.meter.read();
         let scores = self.score(step);
+        let chunks = scores.len();
         let routed = Handles::of(std::mem::take(&mut self.pending), self.keep_probs);
-        let mut reads = Transaction::default().register(logits);
-        reads = scores.into_iter().fold(reads, Transaction::register);
-        let data = routed.register(reads).try_execute().map_err(|e| device(&e))?;
-        let mut data = data.into_iter();
+        let mut reads = Reads::on(self.model.device());
+        reads.float(logits);
+        scores.into_iter().for_each(|scores| reads.float(scores));
+        let layout = routed.register(&mut reads);
+        let mut data = reads.execute()?.into_iter();
         let logits = floats(data.next())?;
 
         let mut logprobs = vec![step.first_logprob];
-        for _ in 0..self.score_chunks(step) {
+        for _ in 0..chunks {
             logprobs.extend(floats(data.next())?.into_iter().map(Some));
         }
-        routed.read(&mut data, step, &mut self.routing)?;
+        layout.read(&mut data, step, &mut self.routing)?;
         self.push_tokens(step, &logprobs);
         let steps = &mut self.steps;
         steps.step.push(self.step);
@@ -175,21 +177,14 @@ impl<'a> Recorder<'a> {
         let normed = self.normed.take();
         let n = step.tokens.len();
         let Some(normed) = normed.filter(|_| n > 1) else { return Vec::new() };
-        let (rows, hidden) = (self.score_rows(), self.model.spec().hidden);
+        let spec = self.model.spec();
+        let (rows, hidden) = ((SCORED_LOGITS / spec.vocab).clamp(1, 512), spec.hidden);
         let chunks = (0..n - 1).step_by(rows).map(|from| {
             let to = (from + rows).min(n - 1);
             let part = normed.clone().slice([from..to, 0..hidden]);
             ops::logits::log_prob(self.model.head(part), &step.tokens[from + 1..to + 1])
         });
         chunks.collect()
-    }
-
-    fn score_rows(&self) -> usize {
-        (SCORED_LOGITS / self.model.spec().vocab).clamp(1, 512)
-    }
-
-    fn score_chunks(&self, step: &Step<'_>) -> usize {
-        (step.tokens.len() - 1).div_ceil(self.score_rows())
     }
 
     fn push_tokens(&mut self, step: &Step<'_>, logprobs: &[Option<f32>]) {
@@ -264,18 +259,29 @@ impl Handles {
         Handles { layers, experts, top_k, groups }
     }
 
-    fn register(&self, mut reads: Transaction) -> Transaction {
-        for group in &self.groups {
-            reads = reads
-                .register(group.experts.clone())
-                .register(group.weights.clone())
-                .register(group.entropy.clone())
-                .register(group.margin.clone());
-            reads = group.probs.iter().cloned().fold(reads, Transaction::register);
+    /// Queues every tensor to be read and says how the data will come.
+    fn register(self, reads: &mut Reads) -> Layout {
+        let groups = self.groups.len();
+        for group in self.groups {
+            reads.int(group.experts);
+            reads.float(group.weights);
+            reads.float(group.entropy);
+            reads.float(group.margin);
+            group.probs.into_iter().for_each(|probs| reads.float(probs));
         }
-        reads
+        Layout { layers: self.layers, experts: self.experts, top_k: self.top_k, groups }
     }
+}
 
+/// What the data of one pass's routing looks like.
+struct Layout {
+    layers: Vec<u16>,
+    experts: usize,
+    top_k: usize,
+    groups: usize,
+}
+
+impl Layout {
     /// Takes the data of every group off `data` and appends rows, layer after layer.
     fn read(
         &self,
@@ -283,7 +289,7 @@ impl Handles {
         step: &Step<'_>,
         rows: &mut RoutingColumns,
     ) -> Result<()> {
-        for _ in &self.groups {
+        for _ in 0..self.groups {
             rows.experts.extend(experts(data.next())?);
             rows.weights.extend(floats(data.next())?);
             rows.entropy.extend(floats(data.next())?);
@@ -321,6 +327,43 @@ impl Group {
             entropy: Tensor::cat(columns.2, 0),
             margin: Tensor::cat(columns.3, 0),
             probs: (!columns.4.is_empty()).then(|| Tensor::cat(columns.4, 0)),
+        }
+    }
+}
+
+/// Tensors to be read together: in one transaction from a GPU, straight from memory on the CPU, where
+/// a transaction would cost more than it saves.
+enum Reads {
+    Gpu(Transaction),
+    Cpu(Vec<Result<TensorData>>),
+}
+
+impl Reads {
+    fn on(device: &Device) -> Self {
+        match ops::on_cpu(device) {
+            true => Reads::Cpu(Vec::with_capacity(32)),
+            false => Reads::Gpu(Transaction::default()),
+        }
+    }
+
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) {
+        match self {
+            Reads::Gpu(reads) => *reads = std::mem::take(reads).register(tensor),
+            Reads::Cpu(data) => data.push(tensor.try_into_data().map_err(|e| device(&e))),
+        }
+    }
+
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) {
+        match self {
+            Reads::Gpu(reads) => *reads = std::mem::take(reads).register(tensor),
+            Reads::Cpu(data) => data.push(tensor.try_into_data().map_err(|e| device(&e))),
+        }
+    }
+
+    fn execute(self) -> Result<Vec<TensorData>> {
+        match self {
+            Reads::Gpu(reads) => reads.try_execute().map_err(|e| device(&e)),
+            Reads::Cpu(data) => data.into_iter().collect(),
         }
     }
 }
