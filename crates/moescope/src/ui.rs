@@ -8,6 +8,12 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moescope_report::sanitize;
 
+/// The command line as a user would type it again: the name of the program, not where it lies.
+pub(crate) fn command_line() -> Vec<String> {
+    let rest = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once("moescope".to_owned()).chain(rest).collect()
+}
+
 /// A note on stderr.
 pub(crate) fn note(text: impl AsRef<str>) {
     let mut stderr = std::io::stderr().lock();

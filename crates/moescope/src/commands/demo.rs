@@ -78,7 +78,7 @@ impl Demo {
         }
         let options = ReportOptions {
             title: Some("moescope demo".into()),
-            command: std::env::args().collect(),
+            command: ui::command_line(),
             out_dir: self.output,
             force: false,
         };

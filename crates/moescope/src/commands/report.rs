@@ -26,7 +26,7 @@ impl Report {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let options = ReportOptions {
             title: self.title,
-            command: std::env::args().collect(),
+            command: ui::command_line(),
             out_dir: self.output.output,
             force: self.output.force,
         };

@@ -147,7 +147,7 @@ impl Job<'_> {
             adapter: self.adapter,
             prompts: &prompts,
             options: &options,
-            command: std::env::args().collect(),
+            command: ui::command_line(),
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
         }
