@@ -147,7 +147,7 @@ pub fn check_dtype(device: &Device, dtype: DType) -> Result<()> {
         true => Ok(()),
         false => Err(ModelError::DType {
             dtype: dtype.to_string(),
-            device: format!("{:?}", device.as_dispatch()),
+            device: device.identity().map_or_else(|| "the CPU (flex)".into(), |id| id.name),
             instead: "f32",
         }),
     }

@@ -14,6 +14,8 @@ pub(crate) enum Command {
     Demo(commands::demo::Demo),
     /// Record a run: every prompt prefilled and continued, all routing kept.
     Run(commands::run::Run),
+    /// Every metric of one or more runs, as one long table.
+    Analyze(commands::analyze::Analyze),
     /// Write a report over one or more runs: HTML, Markdown, SVG and PNG.
     Report(commands::report::Report),
     /// Parameters, bytes and MoE shape of a model.
@@ -27,6 +29,7 @@ impl Command {
         match self {
             Command::Demo(demo) => demo.execute(),
             Command::Run(run) => run.execute(),
+            Command::Analyze(analyze) => analyze.execute(),
             Command::Report(report) => report.execute(),
             Command::Inspect(inspect) => inspect.execute(),
             Command::Devices(devices) => devices.execute(),

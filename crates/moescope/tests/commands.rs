@@ -79,6 +79,33 @@ fn profiled_runs_say_so_and_time_components() {
 }
 
 #[test]
+fn analyze_prints_every_metric_or_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = |id: &str, domain: &str| json!({"id": id, "domain": domain, "text": "One, two."});
+    let prompts = prompts(dir.path(), &[record("a", "x,y"), record("b", "z")]);
+    let run = dir.path().join("run");
+    succeed(run_command(&prompts, &run).args(["--max-tokens", "4"]));
+    let analyze =
+        |options: &[&str]| stdout(&succeed(moescope().arg("analyze").arg(&run).args(options)));
+    let text = analyze(&[]);
+    for metric in ["utilisation", "gini", "domain_specialisation", "router_entropy", "throughput"] {
+        assert!(text.contains(metric), "{metric}");
+    }
+    // Six layers of 32 experts.
+    let csv = analyze(&["--metric", "utilisation", "--format", "csv"]);
+    assert_eq!(csv.lines().count(), 1 + 6 * 32);
+    let json: Value =
+        serde_json::from_str(&analyze(&["--metric", "gini", "--by", "domain", "--format", "json"]))
+            .unwrap();
+    let rows = json.as_array().unwrap();
+    assert_eq!(rows.len(), 6 * 2);
+    assert!(rows.iter().any(|row| row["domain"] == "x,y"));
+    let mut unknown = moescope();
+    unknown.arg("analyze").arg(&run).args(["--metric", "vibes"]);
+    crate::common::fail(&mut unknown, &["vibes", "utilisation", "gini"]);
+}
+
+#[test]
 fn inspect_counts_parameters() {
     let said = stdout(&succeed(moescope().arg("inspect").arg(tiny())));
     for part in ["Gemma4ForCausalLM", "32 experts", "top-4", "experts", "attention", "cache"] {

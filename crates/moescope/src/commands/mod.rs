@@ -1,5 +1,6 @@
 //! One file per command: arguments and printing only.
 
+pub(crate) mod analyze;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod inspect;

@@ -1,12 +1,12 @@
 //! Attention over cached keys and values.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
     lanes::{axpy, dot, dots},
     linear::{Shared, TASK},
     math,
+    product::{Matrix, product},
     rows::softmax,
     simd::{Kernel, run},
 };
@@ -147,55 +147,13 @@ fn block_of_queries(
     let n = to - from;
     let mut p = vec![0.0; count * n];
     let (k, v) = (&k[from * dim..to * dim], &v[from * dim..to * dim]);
+    let (queries, keys) = (Matrix::rows(q, dim), Matrix::rows(k, dim).transposed());
     // SAFETY: p is [count, n], q is [count, dim] and k is [n, dim] read transposed.
-    unsafe {
-        gemm::gemm(
-            count,
-            n,
-            dim,
-            p.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            q.as_ptr(),
-            1,
-            dim as isize,
-            k.as_ptr(),
-            dim as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    unsafe { product(p.as_mut_ptr(), n, queries, keys, [count, n, dim]) };
     run(MaskedSoftmax { p: &mut p, n, first, from, mask, scores });
+    let (p, values) = (Matrix::rows(&p, n), Matrix::rows(v, dim));
     // SAFETY: out has count rows of dim elements that this task owns; p is [count, n], v is [n, dim].
-    unsafe {
-        gemm::gemm(
-            count,
-            dim,
-            n,
-            out,
-            1,
-            stride as isize,
-            false,
-            p.as_ptr(),
-            1,
-            n as isize,
-            v.as_ptr(),
-            1,
-            dim as isize,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    unsafe { product(out, stride, p, values, [count, dim, n]) };
 }
 
 /// Softmax of each query's row over the keys it sees; 0 for the others.

@@ -1,10 +1,10 @@
 //! Products with a weight matrix: `[T, I] x [O, I]^T -> [T, O]`.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
     lanes::{Weight, dot, dots},
+    product::{Matrix, product},
     simd::{Kernel, run},
 };
 
@@ -136,31 +136,10 @@ fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize)
             }
         };
         let n = w.len() / inner;
+        let (x, w) = (Matrix::rows(x, inner), Matrix::rows(w, inner).transposed());
         // SAFETY: x is [t, inner], w is [n, inner] read transposed, and out has t rows of which this
         // call owns columns block * BLOCK .. + n.
-        unsafe {
-            gemm::gemm(
-                t,
-                n,
-                inner,
-                out.at(block * BLOCK),
-                1,
-                stride as isize,
-                false,
-                x.as_ptr(),
-                1,
-                inner as isize,
-                w.as_ptr(),
-                inner as isize,
-                1,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
+        unsafe { product(out.at(block * BLOCK), stride, x, w, [t, n, inner]) };
     }
 }
 

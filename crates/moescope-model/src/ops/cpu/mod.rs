@@ -10,6 +10,7 @@ pub(crate) mod heads;
 pub(crate) mod lanes;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod product;
 pub(crate) mod rows;
 pub(crate) mod simd;
 
