@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use moescope_model::{KvCache, ModelError, MoeModel, check_ids};
+use moescope_model::{KvCache, ModelError, MoeModel, check_ids, ops};
 use moescope_trace::BackgroundWriter;
 
 use crate::{
@@ -163,10 +163,11 @@ pub fn run(
     writer: BackgroundWriter,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Summary, BackgroundWriter)> {
-    let start = Instant::now();
     let longest = prompts.iter().map(|p| p.tokens.len()).max().unwrap_or(1);
     let capacity = longest + options.max_tokens;
     let mut cache = KvCache::new(model.spec(), 1, capacity, model.device())?;
+    warm_up(model, &mut cache, prompts, options)?;
+    let start = Instant::now();
     let mut recorder = Recorder::new(model, text, writer, options.keep_probs);
     let mut summary = Summary { prompts: prompts.len(), ..Summary::default() };
     for (i, prompt) in prompts.iter().enumerate() {
@@ -191,4 +192,26 @@ pub fn run(
     let writer = recorder.finish()?;
     summary.wall_ns = start.elapsed().as_nanos() as u64;
     Ok((summary, writer))
+}
+
+/// On a GPU, runs the longest prompt once unrecorded: shaders are compiled and kernel variants tried the
+/// first time they are needed, which says nothing about the speed of the rest.
+fn warm_up(
+    model: &dyn MoeModel,
+    cache: &mut KvCache,
+    prompts: &[Encoded],
+    options: &RunOptions,
+) -> Result<()> {
+    let longest = prompts.iter().max_by_key(|prompt| prompt.tokens.len());
+    let Some(prompt) = longest.filter(|_| !ops::on_cpu(model.device())) else { return Ok(()) };
+    let request = Request {
+        sequence: 0,
+        domain: &prompt.domain,
+        prompt: &prompt.tokens,
+        max_tokens: options.max_tokens.min(2),
+        eos: &[],
+        profile: false,
+    };
+    let mut sampler = Sampler::new(Sampling::GREEDY, options.seed, 0);
+    generate(model, cache, &request, &mut sampler, None).map(|_| ())
 }

@@ -11,3 +11,4 @@ mod commands;
 mod hostile;
 mod interrupted;
 mod reproducible;
+mod wgpu;
