@@ -174,6 +174,21 @@ pub enum ModelError {
         /// The value.
         value: f32,
     },
+    /// A weight is finite, but not in the compute type.
+    #[error(
+        "{path}: tensor {name:?}: element {index} does not fit {dtype}; use --dtype bf16 or f32",
+        path = path.display()
+    )]
+    OutOfRange {
+        /// File.
+        path: PathBuf,
+        /// Tensor name.
+        name: String,
+        /// Flat index of the first such element.
+        index: usize,
+        /// Type it does not fit.
+        dtype: &'static str,
+    },
     /// A compute type the device can't use.
     #[error("--dtype {dtype}: {device} does not support it; use {instead}")]
     DType {

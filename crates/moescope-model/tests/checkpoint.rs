@@ -235,6 +235,29 @@ fn wrong_weights() {
     );
 }
 
+/// A sound weight that f16 can't hold is no damage, and the error says what helps.
+#[test]
+fn weights_beyond_f16() {
+    let name = "model.layers.2.mlp.up_proj.weight";
+    let dir = copy("gemma4-moe");
+    edit_weights(dir.path(), |t| {
+        t.get_mut(name).unwrap().2[4..8].copy_from_slice(&1e6f32.to_le_bytes());
+    });
+    let load_as = |dtype| {
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let options = LoadOptions {
+            device: &Device::flex(),
+            dtype,
+            moe_impl: MoeImpl::Selected,
+            progress: &|_, _| {},
+        };
+        load(&checkpoint, &options).map(|_| ())
+    };
+    let message = load_as(DType::F16).unwrap_err().to_string();
+    assert_says(&message, &[name, "element 1 ", "does not fit f16", "bf16"]);
+    load_as(DType::Bf16).unwrap();
+}
+
 #[test]
 fn other_formats_are_named() {
     let dir = copy("gemma4-moe");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Asking the system for the resident memory takes longer than a layer: no more often than this.
+/// Resident memory is asked for no more often than this: a system call would weigh on short steps.
 const RSS_EVERY: Duration = Duration::from_millis(50);
 
 /// Bytes held at one moment. `None` where the platform does not report them.

@@ -1,6 +1,6 @@
 //! A whole run: every prompt prefilled and continued, recorded as it goes.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use moescope_model::{KvCache, ModelError, MoeModel, check_ids, ops};
 use moescope_trace::BackgroundWriter;
@@ -139,15 +139,6 @@ pub fn prompts_hash(prompts: &[Encoded]) -> String {
         });
     }
     hasher.finalize().to_hex().to_string()
-}
-
-/// Tokens per prompt by domain, in name order.
-pub fn tokens_by_domain(prompts: &[Encoded]) -> BTreeMap<&str, usize> {
-    let mut domains = BTreeMap::new();
-    for prompt in prompts {
-        *domains.entry(prompt.domain.as_str()).or_default() += prompt.tokens.len();
-    }
-    domains
 }
 
 /// Runs all prompts and records them; the writer is returned for its manifest to be completed.

@@ -58,12 +58,4 @@ impl Text {
         let decode = || self.tokenizer.as_ref()?.decode(&[id], false).ok();
         cache.entry(id).or_insert_with(|| decode().unwrap_or_else(|| format!("<{id}>"))).clone()
     }
-
-    /// The text of many tokens together.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(ids, true).unwrap_or_default(),
-            None => String::new(),
-        }
-    }
 }

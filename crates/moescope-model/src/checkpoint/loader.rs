@@ -84,16 +84,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The device weights go to.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// Whether the checkpoint holds `name` below the prefix.
-    pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(format!("{}{name}", self.prefix).as_str())
-    }
-
     /// A weight in the compute type.
     ///
     /// # Errors
@@ -205,11 +195,12 @@ impl<'a> Loader<'a> {
                 });
             }
         };
-        let values = converted.map_err(|(index, value)| ModelError::NotFinite {
-            path: shard.path.clone(),
-            name: name.clone(),
-            index,
-            value,
+        let values = converted.map_err(|(index, value)| {
+            let (path, name) = (shard.path.clone(), name.clone());
+            match value.is_finite() {
+                true => ModelError::OutOfRange { path, name, index, dtype: dtype.as_str() },
+                false => ModelError::NotFinite { path, name, index, value },
+            }
         })?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{name} {:?} {:?}", info.dtype, info.shape).as_bytes());
@@ -253,8 +244,7 @@ impl Values {
 
 /// Decodes `N`-byte elements, checks them and converts them to `dtype`.
 ///
-/// Fails with the index and value of the first element that is not finite. An element too large
-/// for f16 becomes infinite there and is reported as such.
+/// Fails with the index of the first element that is not finite after conversion, and its value before.
 fn convert<const N: usize>(
     bytes: &[u8],
     dtype: DType,
@@ -286,7 +276,7 @@ fn each<const N: usize, T: Copy + Default + Send>(
                 finite &= value(o).is_finite();
             }
             let at = (!finite).then(|| out.iter().position(|o| !value(o).is_finite()))??;
-            Some((chunk * CHUNK + at, value(&out[at])))
+            Some((chunk * CHUNK + at, decode(elements[at])))
         })
         .min_by_key(|(index, _)| *index);
     match bad {

@@ -79,11 +79,9 @@ pub(crate) fn open(path: &Path, dir: &Path) -> Result<Vec<Shard>> {
         .next();
     Err(match format {
         Some(format) => ModelError::Format { path: dir.to_owned(), format },
-        None => ModelError::NotFound {
-            path: single,
-            what: "weights",
-            hint: format!(", nor {INDEX}; --random-weights is not available for this command"),
-        },
+        None => {
+            ModelError::NotFound { path: single, what: "weights", hint: format!(", nor {INDEX}") }
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Bool, Device, Int, Tensor, activation};
 
 use super::{
     cpu::{self, heads::Prepare},
@@ -126,13 +126,7 @@ pub fn attend(
 }
 
 /// `[S, L]`, true where a key is hidden from a query; made on the device.
-fn hidden_keys(
-    mask: CausalMask,
-    seq: usize,
-    len: usize,
-    device: &burn::tensor::Device,
-) -> Tensor<2, burn::tensor::Bool> {
-    use burn::tensor::Int;
+fn hidden_keys(mask: CausalMask, seq: usize, len: usize, device: &Device) -> Tensor<2, Bool> {
     let query = Tensor::<1, Int>::arange(0..seq as i64, device).reshape([seq, 1]);
     let key = Tensor::<1, Int>::arange(0..len as i64, device).reshape([1, len]);
     // How far the key lies after the query's own.

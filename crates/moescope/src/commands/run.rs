@@ -9,7 +9,7 @@ use moescope_record::{
     RunOptions, Sampling, Summary, Text,
     conditions::Conditions,
     prompts,
-    run::{encode, run, tokens_by_domain},
+    run::{encode, run},
 };
 use moescope_report::sanitize;
 use moescope_trace::{BackgroundWriter, RunWriter};
@@ -155,8 +155,10 @@ impl Job<'_> {
         let writer =
             BackgroundWriter::spawn(RunWriter::create(self.output, manifest, self.force)?)?;
 
-        let domains = tokens_by_domain(&prompts);
-        let total = domains.values().sum::<usize>() + prompts.len() * options.max_tokens;
+        let total: usize = prompts.iter().map(|p| p.tokens.len() + options.max_tokens).sum();
+        if self.adapter.backend != "flex" {
+            ui::note("warming up: compiling shaders, which can take a minute");
+        }
         let bar = ui::progress(total as u64, self.name, Unit::Tokens);
         let mut progress = |p: moescope_record::Progress| bar.set_position(p.tokens);
         let (summary, writer) =

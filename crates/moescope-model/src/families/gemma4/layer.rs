@@ -18,7 +18,7 @@ use crate::{
         linear::linear,
         norm::RmsNorm,
         rope::Rotation,
-        router::{RouterRule, route},
+        router::{Choice, RouterRule, route},
     },
 };
 
@@ -139,13 +139,10 @@ impl Layer {
         let ff = match &self.moe {
             None => dense,
             Some(moe) => {
-                let (choice, logits_rows) = (moe.router.forward(x.clone()), x.clone());
+                let choice = moe.router.forward(x.clone());
                 observer.component_done(Some(layer), Component::Router);
-                let sum = moe.experts.forward(
-                    moe.pre_norm.forward(logits_rows),
-                    &choice,
-                    moe.implementation,
-                );
+                let normed = moe.pre_norm.forward(x.clone());
+                let sum = moe.experts.forward(normed, &choice, moe.implementation);
                 observer.component_done(Some(layer), Component::Experts);
                 observer.routed(Routing {
                     layer,
@@ -304,7 +301,7 @@ impl Router {
         })
     }
 
-    fn forward(&self, x: Tensor<2>) -> crate::ops::router::Choice {
+    fn forward(&self, x: Tensor<2>) -> Choice {
         let logits = linear(self.norm.forward(x), &self.projection);
         route(logits, self.rule, Some(&self.expert_scale))
     }

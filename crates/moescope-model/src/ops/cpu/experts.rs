@@ -28,89 +28,96 @@ pub(crate) struct Shape {
     pub(crate) top_k: usize,
 }
 
-/// Sum over each token's experts of weight * down(act(gate(x)) * up(x)): `[T, H] -> [T, H]`.
-///
-/// `gate_up` is `[E, 2I, H]`, `down` is `[E, H, I]`, `ids` and `weights` are `[T, K]`.
-pub(crate) fn selected<W: Weight>(
-    x: &[f32],
-    ids: &[i32],
-    weights: &[f32],
-    gate_up: &[W],
-    down: &[W],
-    shape: Shape,
-    activation: Activation,
-) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    let tokens = x.len() / shape.hidden;
-    let step = if tokens <= FEW_TOKENS { 1 } else { TOKENS };
-    let blocks = x
-        .chunks(step * shape.hidden)
-        .zip(ids.chunks(step * shape.top_k))
-        .zip(weights.chunks(step * shape.top_k))
-        .zip(out.chunks_mut(step * shape.hidden));
+/// An experts layer and what it is applied to.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a, W> {
+    /// `[T, H]`.
+    pub(crate) x: &'a [f32],
+    /// `[T, K]`.
+    pub(crate) ids: &'a [i32],
+    /// `[T, K]`.
+    pub(crate) weights: &'a [f32],
+    /// `[E, 2I, H]`.
+    pub(crate) gate_up: &'a [W],
+    /// `[E, H, I]`.
+    pub(crate) down: &'a [W],
+    /// The sizes of all these.
+    pub(crate) shape: Shape,
+    /// Applied to the gate.
+    pub(crate) activation: Activation,
+}
+
+/// Sum over each token's experts of weight * down(act(gate(x)) * up(x)): `[T, H]`.
+pub(crate) fn selected<W: Weight>(call: Call<'_, W>) -> Vec<f32> {
+    let Shape { hidden, top_k, .. } = call.shape;
+    let mut out = vec![0.0; call.x.len()];
+    let few = call.x.len() / hidden <= FEW_TOKENS;
+    let step = if few { 1 } else { TOKENS };
+    let blocks = call
+        .x
+        .chunks(step * hidden)
+        .zip(call.ids.chunks(step * top_k))
+        .zip(call.weights.chunks(step * top_k))
+        .zip(out.chunks_mut(step * hidden));
     for (((x, ids), weights), out) in blocks {
-        match step {
-            1 => one_token(x, ids, weights, gate_up, down, shape, activation, out),
-            _ => grouped(x, ids, weights, gate_up, down, shape, activation, out),
-        }
+        let call = Call { x, ids, weights, ..call };
+        if few { one_token(call, out) } else { grouped(call, out) }
     }
     out
 }
 
-/// One token: all its experts' rows as one list, split over the threads where it pays.
-#[allow(clippy::too_many_arguments)] // private; the list is the layer
-fn one_token<W: Weight>(
-    x: &[f32],
-    ids: &[i32],
-    weights: &[f32],
-    gate_up: &[W],
-    down: &[W],
-    shape: Shape,
-    activation: Activation,
-    out: &mut [f32],
-) {
-    let Shape { hidden, inner, top_k, .. } = shape;
-    let expert = |k: usize| ids[k] as usize;
-    let mut both = vec![0.0; top_k * 2 * inner];
-
-    let pieces = pieces(top_k * 2 * inner * hidden, 2 * inner);
-    let gate_up_piece = |(piece, both): (usize, &mut [f32])| {
-        let (k, first) = (piece / pieces, piece % pieces * (2 * inner).div_ceil(pieces));
-        let from = (expert(k) * 2 * inner + first) * hidden;
-        let w = &gate_up[from..from + both.len() * hidden];
-        rows(x, w, hidden, Shared::new(both), both.len());
+/// One token: all its experts' rows, split over the threads where it pays.
+fn one_token<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
+    let Shape { hidden, inner, top_k, .. } = call.shape;
+    let both_rows = 2 * inner;
+    let mut both = vec![0.0; top_k * both_rows];
+    let cut = rows_per_task(top_k * both_rows * hidden, both_rows);
+    let gate_up_rows = |(expert, first, out): (i32, usize, &mut [f32])| {
+        let from = (expert as usize * both_rows + first) * hidden;
+        let w = &call.gate_up[from..from + out.len() * hidden];
+        rows(call.x, w, hidden, Shared::new(out), out.len());
     };
-    // Experts are cut separately, so that a piece never spans two of them.
-    let cut = (2 * inner).div_ceil(pieces);
-    if pieces == 1 {
-        both.chunks_mut(2 * inner).enumerate().for_each(gate_up_piece);
+    if cut == both_rows {
+        both.chunks_mut(both_rows).zip(call.ids).for_each(|(out, e)| gate_up_rows((*e, 0, out)));
     } else {
-        let list: Vec<_> = both.chunks_mut(2 * inner).flat_map(|b| b.chunks_mut(cut)).collect();
-        list.into_par_iter().enumerate().for_each(gate_up_piece);
+        // Experts are cut separately, so that no task spans two of them.
+        let tasks: Vec<_> = both
+            .chunks_mut(both_rows)
+            .zip(call.ids)
+            .flat_map(|(out, e)| {
+                out.chunks_mut(cut).enumerate().map(move |(i, out)| (*e, i * cut, out))
+            })
+            .collect();
+        tasks.into_par_iter().for_each(gate_up_rows);
     }
 
-    let act = gated(&both, inner, activation);
+    let act = gated(&both, inner, call.activation);
 
     let down_rows = |(first, out): (usize, &mut [f32])| {
-        run(Down { act: &act, ids, weights, down, first, shape, out });
+        run(Down { act: &act, call, first, out });
     };
-    let parts = self::pieces(top_k * inner * hidden, hidden);
-    if parts == 1 {
+    let cut = rows_per_task(top_k * inner * hidden, hidden);
+    if cut == hidden {
         down_rows((0, out));
     } else {
-        let cut = hidden.div_ceil(parts).next_multiple_of(4);
         out.par_chunks_mut(cut).enumerate().for_each(|(i, out)| down_rows((i * cut, out)));
+    }
+}
+
+/// How many of `rows` rows, `work` multiplications in all, make a task; all of them where more threads
+/// don't pay.
+fn rows_per_task(work: usize, rows: usize) -> usize {
+    match (work / TASK).min(4 * rayon::current_num_threads()) {
+        0 | 1 => rows,
+        tasks => rows.div_ceil(tasks).next_multiple_of(4).min(rows),
     }
 }
 
 /// Rows `first..` of one token's sum over its experts.
 struct Down<'a, W> {
     act: &'a [f32],
-    ids: &'a [i32],
-    weights: &'a [f32],
-    down: &'a [W],
+    call: Call<'a, W>,
     first: usize,
-    shape: Shape,
     out: &'a mut [f32],
 }
 
@@ -119,11 +126,11 @@ impl<W: Weight> Kernel for Down<'_, W> {
 
     #[inline(always)]
     fn run(self) {
-        let Shape { hidden, inner, .. } = self.shape;
+        let Call { ids, weights, down, shape: Shape { hidden, inner, .. }, .. } = self.call;
         let n = self.out.len();
         for (k, act) in self.act.chunks_exact(inner).enumerate() {
-            let (expert, weight) = (self.ids[k] as usize, self.weights[k]);
-            let w = &self.down[(expert * hidden + self.first) * inner..][..n * inner];
+            let (expert, weight) = (ids[k] as usize, weights[k]);
+            let w = &down[(expert * hidden + self.first) * inner..][..n * inner];
             let quads = w.chunks_exact(4 * inner);
             let rest = quads.remainder();
             for (quad, out) in quads.zip(self.out.chunks_exact_mut(4)) {
@@ -140,26 +147,9 @@ impl<W: Weight> Kernel for Down<'_, W> {
     }
 }
 
-/// Into how many pieces to cut `rows` rows of `work` multiplications in all.
-fn pieces(work: usize, rows: usize) -> usize {
-    match work < 2 * TASK {
-        true => 1,
-        false => (work / TASK).min(4 * rayon::current_num_threads()).min(rows).max(1),
-    }
-}
-
 /// Many tokens: grouped by expert, one blocked multiplication per expert.
-#[allow(clippy::too_many_arguments)] // private; the list is the layer
-fn grouped<W: Weight>(
-    x: &[f32],
-    ids: &[i32],
-    weights: &[f32],
-    gate_up: &[W],
-    down: &[W],
-    shape: Shape,
-    activation: Activation,
-    out: &mut [f32],
-) {
+fn grouped<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
+    let Call { x, ids, weights, gate_up, down, shape, activation } = call;
     let Shape { hidden, inner, experts, top_k } = shape;
     // Counting sort: `slots[start[e]..start[e + 1]]` are the (token, rank) pairs of expert e.
     let mut start = vec![0; experts + 1];
@@ -227,6 +217,49 @@ impl Kernel for Combine<'_> {
         let hidden = self.out.len();
         for (weight, place) in self.weights.iter().zip(self.place) {
             axpy(*weight, &self.results[*place as usize * hidden..][..hidden], self.out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    /// However many threads share one token's rows, and whether or not the rows divide evenly.
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        for (hidden, inner) in [(301, 257), (333, 1023), (4100, 257)] {
+            let shape = Shape { hidden, inner, experts: 5, top_k: 3 };
+            let x = values(hidden, 1);
+            let gate_up = values(5 * 2 * inner * hidden, 2);
+            let down = values(5 * hidden * inner, 3);
+            let (ids, weights) = ([4, 0, 2], [0.5, 0.3, 0.2]);
+            let with_threads = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    selected(Call {
+                        x: &x,
+                        ids: &ids,
+                        weights: &weights,
+                        gate_up: &gate_up,
+                        down: &down,
+                        shape,
+                        activation: Activation::Silu,
+                    })
+                })
+            };
+            let alone = with_threads(1);
+            for threads in [2, 3, 5, 13, 48] {
+                let shared = with_threads(threads);
+                for (a, b) in alone.iter().zip(&shared) {
+                    let close = (a - b).abs() <= 1e-4 * a.abs().max(1.0);
+                    assert!(close, "{threads} threads, {hidden} x {inner}: {a} {b}");
+                }
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize)
     for (block, w) in w.chunks(BLOCK * inner).enumerate() {
         // f32 weights are used where they lie; others are widened a block at a time, which the
         // multiplication with many rows pays back.
-        let w = match bytemuck_f32(w) {
+        let w = match as_f32(w) {
             Some(w) => w,
             None => {
                 wide.resize(w.len(), 0.0);
@@ -144,7 +144,7 @@ fn many<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize)
 }
 
 /// The slice itself where `W` is f32.
-fn bytemuck_f32<W: Weight>(w: &[W]) -> Option<&[f32]> {
+fn as_f32<W: Weight>(w: &[W]) -> Option<&[f32]> {
     (std::any::TypeId::of::<W>() == std::any::TypeId::of::<f32>())
         // SAFETY: W is f32.
         .then(|| unsafe { std::slice::from_raw_parts(w.as_ptr().cast(), w.len()) })

@@ -12,7 +12,10 @@ use super::{
     kernels::TILE_ROWS,
 };
 use crate::ops::{
-    cpu::{self, WeightSlice, experts::Shape},
+    cpu::{
+        self, WeightSlice,
+        experts::{Call, Shape, selected},
+    },
     router::Choice,
 };
 
@@ -62,14 +65,14 @@ fn on_cpu(experts: &Experts, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
     let gate_up = cpu::host(experts.gate_up.clone());
     let down = cpu::host(experts.down.clone());
     let out = match (cpu::weights(&gate_up), cpu::weights(&down)) {
-        (WeightSlice::F32(g), WeightSlice::F32(d)) => {
-            cpu::experts::selected(x, ids, weights, g, d, shape, activation)
+        (WeightSlice::F32(gate_up), WeightSlice::F32(down)) => {
+            selected(Call { x, ids, weights, gate_up, down, shape, activation })
         }
-        (WeightSlice::F16(g), WeightSlice::F16(d)) => {
-            cpu::experts::selected(x, ids, weights, g, d, shape, activation)
+        (WeightSlice::F16(gate_up), WeightSlice::F16(down)) => {
+            selected(Call { x, ids, weights, gate_up, down, shape, activation })
         }
-        (WeightSlice::Bf16(g), WeightSlice::Bf16(d)) => {
-            cpu::experts::selected(x, ids, weights, g, d, shape, activation)
+        (WeightSlice::Bf16(gate_up), WeightSlice::Bf16(down)) => {
+            selected(Call { x, ids, weights, gate_up, down, shape, activation })
         }
         _ => unreachable!("the weights of a layer have one type"),
     };
