@@ -1,5 +1,6 @@
 //! Mixture-of-Experts language models in Burn, with an observer on every routing decision.
 //!
+//! - [`catalog`]: real models without their weights
 //! - [`checkpoint`]: config and weights on disk, read strictly
 //! - [`families`]: the models, one file or folder each, in one registry
 //! - [`ops`]: the blocks families are written in, for CPU and GPU
@@ -10,6 +11,7 @@
 //! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
 
 pub mod cache;
+pub mod catalog;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

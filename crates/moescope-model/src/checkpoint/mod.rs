@@ -71,6 +71,24 @@ impl Checkpoint {
         Ok(Checkpoint { dir, config_path, config_bytes, config, shards: Vec::new() })
     }
 
+    /// A model of the catalog: its config, no weights.
+    ///
+    /// # Errors
+    ///
+    /// The entry's config can't be written as JSON: impossible in a build whose tests passed.
+    pub fn from_catalog(entry: &crate::catalog::Entry) -> Result<Self> {
+        let config_path = PathBuf::from(crate::catalog::path(&entry.name));
+        let config_bytes = serde_json::to_vec(&entry.config)
+            .map_err(|source| ModelError::Json { path: config_path.clone(), source })?;
+        Ok(Checkpoint {
+            dir: PathBuf::from(&entry.name),
+            config_path,
+            config_bytes,
+            config: entry.config.clone(),
+            shards: Vec::new(),
+        })
+    }
+
     /// The model directory.
     pub fn dir(&self) -> &Path {
         &self.dir
