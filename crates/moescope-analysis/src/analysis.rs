@@ -6,6 +6,7 @@ use moescope_trace::{Phase, Run};
 use crate::compare::{Comparison, compare};
 use crate::data::{RunData, StepSeries};
 use crate::error::AnalysisError;
+use crate::excerpt::Excerpt;
 use crate::metrics::METRICS;
 use crate::names::distinct_names;
 use crate::options::Options;
@@ -39,6 +40,8 @@ pub struct Analysis {
     pub absent: Vec<Absent>,
     /// Forward passes, for distributions and time series.
     pub steps: StepSeries,
+    /// A few sequences token by token.
+    pub excerpt: Excerpt,
 }
 
 /// A metric that a run has no values for.
@@ -136,6 +139,7 @@ pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {
         rows,
         absent,
         steps: data.steps.clone(),
+        excerpt: Excerpt::new(data),
     }
 }
 

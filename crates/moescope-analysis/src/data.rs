@@ -10,6 +10,7 @@ use moescope_trace::manifest::{
 
 use crate::error::AnalysisError;
 use crate::metric::Need;
+use crate::texts::TokenTexts;
 
 /// In [`LayerData::ids`]: no expert here. A whole row of it is a token whose routing at that layer
 /// was not recorded.
@@ -63,6 +64,8 @@ pub struct TokenData {
     /// Log-probability of the token given those before it, nats; NaN where there is none
     /// (the first token of a sequence). `None` where not recorded at all.
     pub logprob: Option<Vec<f32>>,
+    /// Texts of the tokens; `None` where not recorded at all.
+    pub texts: Option<TokenTexts>,
 }
 
 /// One MoE layer over all tokens.
@@ -128,6 +131,7 @@ impl RunData {
                 step: Vec::with_capacity(total),
                 phase: vec![Phase::Prefill; total],
                 logprob: None,
+                texts: None,
             },
             layers,
             steps: StepSeries::default(),
@@ -201,6 +205,7 @@ impl RunData {
             ("step", self.tokens.step.len()),
             ("phase", self.tokens.phase.len()),
             ("logprob", self.tokens.logprob.as_ref().map_or(tokens, Vec::len)),
+            ("text", self.tokens.texts.as_ref().map_or(tokens, TokenTexts::len)),
         ];
         for (column, found) in columns {
             length(format!("tokens.{column}"), tokens, found)?;

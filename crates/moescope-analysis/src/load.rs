@@ -5,6 +5,7 @@ use moescope_trace::{RoutingTable, Run, RunTables, TokenTable};
 
 use crate::data::{LayerData, NO_EXPERT, RunData, Sequence, TokenData};
 use crate::error::AnalysisError;
+use crate::texts::TokenTexts;
 
 impl RunData {
     /// Reads a run into dense arrays.
@@ -94,6 +95,7 @@ fn token_data(tokens: &TokenTable, order: &[u32]) -> TokenData {
         step: ordered(&tokens.step, order),
         phase: ordered(&tokens.phase, order),
         logprob,
+        texts: TokenTexts::collect(order.iter().map(|&row| tokens.text[row as usize].as_str())),
     }
 }
 

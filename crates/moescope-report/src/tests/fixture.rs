@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use moescope_analysis::{Analysis, Comparison, Finding, Index, MetricRow, StepSeries, TokenWise};
+use moescope_analysis::{
+    Analysis, Comparison, Excerpt, Finding, Index, MetricRow, StepSeries, TokenWise,
+};
 use moescope_trace::Phase;
 use moescope_trace::manifest::{
     DeviceInfo, DeviceType, HostInfo, Manifest, ModelInfo, MoeLayer, MoeShape, SCHEMA_VERSION,
@@ -202,6 +204,7 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
         rows,
         absent: vec![],
         steps,
+        excerpt: Excerpt::default(),
     }
 }
 
