@@ -21,6 +21,8 @@ mod properties;
 mod run_dir;
 #[path = "main/speed.rs"]
 mod speed;
+#[path = "main/stats.rs"]
+mod stats;
 #[path = "main/support.rs"]
 mod support;
 #[path = "main/tables.rs"]
