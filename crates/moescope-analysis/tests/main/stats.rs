@@ -119,13 +119,13 @@ fn ratios_by_definition() {
 /// Of a thousand 95 % intervals at least about 950 hold the true ratio (less four standard deviations of
 /// the binomial distribution), for few and for more samples, for independent ones and for pairs; and not
 /// nearly all of them do, as of intervals that are too wide. (Two independent samples take the widening
-/// of the smaller one, which errs on the safe side: 97.8, 98.0 and 96.3 % here.)
+/// of the smaller one, which errs on the safe side: 97.8 and 98.0 % here.)
 #[test]
 fn intervals_cover_the_true_ratio() {
     const TRIALS: usize = 1000;
     let slack = 4.0 * (0.95 * 0.05 / TRIALS as f64).sqrt();
     let mut rng = Rng::new(11);
-    for (n, m) in [(5, 5), (8, 12), (20, 20)] {
+    for (n, m) in [(5, 5), (8, 12)] {
         let (mut independent, mut paired) = (0, 0);
         for _ in 0..TRIALS {
             // Times as they are: a floor and a long tail.
