@@ -81,6 +81,39 @@ impl Section {
         }
     }
 
+    /// Takes a size that may be absent or null.
+    pub fn optional_size(&mut self, key: &str) -> Result<Option<usize>> {
+        match self.optional::<usize>(key)? {
+            Some(0) => Err(self.wrong(key, "a size above 0", &Value::from(0))),
+            size => Ok(size),
+        }
+    }
+
+    /// Takes a size that is `default` where the key is absent or null.
+    pub fn size_or(&mut self, key: &str, default: usize) -> Result<usize> {
+        Ok(self.optional_size(key)?.unwrap_or(default))
+    }
+
+    /// Takes a size that has had several names; under more than one it must be the same.
+    pub fn size_of(&mut self, names: &[&str]) -> Result<usize> {
+        let mut found: Option<(&str, usize)> = None;
+        for name in names {
+            let Some(size) = self.optional_size(name)? else { continue };
+            match found {
+                Some((other, first)) if first != size => {
+                    let expected = format!("{first}, as `{other}`");
+                    return Err(self.wrong(name, &expected, &Value::from(size)));
+                }
+                _ => found = Some((name, size)),
+            }
+        }
+        match (found, names.first()) {
+            (Some((_, size)), _) => Ok(size),
+            (None, Some(name)) => self.size(name),
+            (None, None) => unreachable!("a size has a name"),
+        }
+    }
+
     /// Takes a key whose only implemented values are `values` (absent and null pass).
     pub fn only(&mut self, key: &str, values: &[Value]) -> Result<()> {
         match self.map.remove(key) {
@@ -166,6 +199,24 @@ mod tests {
         assert!(error.contains("`hidden_size`") && error.contains("wide"), "{error}");
         let error = s.size("head_dim").unwrap_err().to_string();
         assert!(error.contains("`head_dim`") && error.contains("nothing"), "{error}");
+    }
+
+    #[test]
+    fn sizes_under_several_names() {
+        let names = ["num_experts", "num_local_experts"];
+        let mut s = section(json!({"num_local_experts": 8, "num_experts": 8}));
+        assert_eq!(s.size_of(&names).unwrap(), 8);
+        s.finish().unwrap();
+        let error = |value| section(value).size_of(&names).unwrap_err().to_string();
+        let two = error(json!({"num_local_experts": 8, "num_experts": 4}));
+        assert!(
+            two.contains("`num_local_experts`") && two.contains("4, as `num_experts`"),
+            "{two}"
+        );
+        let none = error(json!({}));
+        assert!(none.contains("`num_experts`") && none.contains("nothing"), "{none}");
+        let zero = error(json!({"num_local_experts": 0}));
+        assert!(zero.contains("above 0"), "{zero}");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! - [`catalog`]: real models without their weights
 //! - [`checkpoint`]: config and weights on disk, read strictly
 //! - [`families`]: the models, one file or folder each, in one registry
-//! - [`ops`]: the blocks families are written in, for CPU and GPU
+//! - `blocks`: the parts families are wired from; [`ops`]: the operations under them, for CPU and GPU
 //! - [`cache`]: keys and values of the tokens seen
 //! - [`observer`]: what a forward pass shows while it runs
 //! - [`model`]: the trait all of them share, and how to load one
 //! - [`spec`]: what a config says about a model, without its weights
 //! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
 
+mod blocks;
 pub mod cache;
 pub mod catalog;
 pub mod checkpoint;

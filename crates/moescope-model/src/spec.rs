@@ -1,5 +1,7 @@
 //! What a model consists of, known from its config alone: tensors, MoE layers, parameter counts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::DType;
@@ -48,8 +50,10 @@ impl Part {
 /// One tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// Name below the family's prefix.
+    /// Name below the decoder's prefix (`model.` in most checkpoints); a head's is beside the decoder.
     pub name: String,
+    /// The decoder layer it belongs to, counted from 0.
+    pub layer: Option<u16>,
     /// Shape on disk, row-major.
     pub shape: Vec<usize>,
     /// Part it belongs to.
@@ -108,6 +112,9 @@ pub struct ModelSpec {
     pub kv: Vec<KvSpec>,
     /// All tensors.
     pub tensors: Vec<TensorSpec>,
+    /// Whether a token embedding that is not the head too counts as active, although a token reads
+    /// one row of it. Publishers differ: Qwen3, OLMoE and Mixtral count it, gpt-oss does not.
+    pub active_embedding: bool,
 }
 
 impl ModelSpec {
@@ -116,26 +123,37 @@ impl ModelSpec {
         self.tensors.iter().map(TensorSpec::parameters).sum()
     }
 
-    /// Parameters one token uses: everything but the experts it is not routed to.
+    /// Parameters one token uses: everything but the experts it is not routed to, and but the token
+    /// embedding where its publisher does not count it.
     pub fn active_parameters(&self) -> u64 {
-        self.tensors.iter().map(|t| self.active(t)).sum()
+        self.by_part().iter().map(|(_, _, active)| active).sum()
     }
 
     /// Parameters by part: (part, total, active), in the order of [`Part`].
     pub fn by_part(&self) -> Vec<(Part, u64, u64)> {
-        let mut parts: Vec<(Part, u64, u64)> = Vec::new();
+        let mut totals: BTreeMap<Part, u64> = BTreeMap::new();
+        let mut experts: BTreeMap<Option<u16>, u64> = BTreeMap::new();
         for tensor in &self.tensors {
-            let (total, active) = (tensor.parameters(), self.active(tensor));
-            match parts.iter_mut().find(|(part, ..)| *part == tensor.part) {
-                Some((_, t, a)) => {
-                    *t += total;
-                    *a += active;
-                }
-                None => parts.push((tensor.part, total, active)),
+            *totals.entry(tensor.part).or_default() += tensor.parameters();
+            if tensor.part == Part::Experts {
+                *experts.entry(tensor.layer).or_default() += tensor.parameters();
             }
         }
-        parts.sort_by_key(|&(part, ..)| part);
-        parts
+        // Summed per layer before the division: layers may differ, and tensors need not divide.
+        let active_experts = experts
+            .iter()
+            .map(|(layer, parameters)| match self.moe.iter().find(|m| Some(m.layer) == *layer) {
+                Some(moe) => parameters * u64::from(moe.top_k) / u64::from(moe.experts),
+                None => *parameters,
+            })
+            .sum();
+        let untied = totals.contains_key(&Part::Head);
+        let active = |part, total| match part {
+            Part::Experts => active_experts,
+            Part::Embedding if untied && !self.active_embedding => 0,
+            _ => total,
+        };
+        totals.iter().map(|(&part, &total)| (part, total, active(part, total))).collect()
     }
 
     /// Bytes of all weights held in `dtype`.
@@ -152,14 +170,5 @@ impl ModelSpec {
                 (2 * kv.heads * kv.head_dim * kept * 4) as u64
             })
             .sum()
-    }
-
-    fn active(&self, tensor: &TensorSpec) -> u64 {
-        match (tensor.part, self.moe.first()) {
-            (Part::Experts, Some(moe)) => {
-                tensor.parameters() * u64::from(moe.top_k) / u64::from(moe.experts)
-            }
-            _ => tensor.parameters(),
-        }
     }
 }

@@ -302,7 +302,14 @@ fn the_hash_is_of_the_weights() {
 
 #[test]
 fn parameters_match_the_files() {
-    for path in [tiny(), fixture("gemma4-moe"), fixture("gemma4-ple-kvshared")] {
+    for path in [
+        tiny(),
+        fixture("gemma4-moe"),
+        fixture("gemma4-ple-kvshared"),
+        fixture("qwen3-moe"),
+        fixture("olmoe"),
+        fixture("mixtral"),
+    ] {
         let bytes = fs::read(path.join("model.safetensors")).unwrap();
         let in_file: u64 = SafeTensors::deserialize(&bytes)
             .unwrap()

@@ -130,6 +130,21 @@ fn gemma4_sharded_multimodal_bfloat16_on_flex() {
 }
 
 #[test]
+fn qwen3_moe_on_flex() {
+    family("qwen3-moe", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn olmoe_on_flex() {
+    family("olmoe", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn mixtral_on_flex() {
+    family("mixtral", &flex(), MoeImpl::Selected);
+}
+
+#[test]
 fn bundled_model_on_flex() {
     bundled(&flex(), DType::F32, 1e-3);
 }
@@ -170,6 +185,21 @@ fn gemma4_per_layer_embeddings_and_shared_kv_on_wgpu() {
 #[test]
 fn gemma4_sharded_multimodal_bfloat16_on_wgpu() {
     family("gemma4-moe-multimodal-sharded", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn qwen3_moe_on_wgpu() {
+    family("qwen3-moe", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn olmoe_on_wgpu() {
+    family("olmoe", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn mixtral_on_wgpu() {
+    family("mixtral", &wgpu(), MoeImpl::Selected);
 }
 
 #[test]

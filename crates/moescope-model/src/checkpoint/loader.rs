@@ -122,15 +122,50 @@ impl<'a> Loader<'a> {
     ///
     /// As [`Loader::weight`].
     pub fn stacked(&self, parts: &[(String, usize)], columns: usize) -> Result<Tensor<2>> {
-        let mut parts = parts.iter();
-        // A stack has at least one part by construction of its callers.
-        let (name, mut rows) = parts.next().cloned().unwrap_or_default();
-        let mut values = self.values(&name, &[rows, columns], self.dtype)?;
-        for (name, more) in parts {
-            values.append(self.values(name, &[*more, columns], self.dtype)?);
-            rows += more;
-        }
+        let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let mut values = Values::with_capacity(self.dtype, rows * columns);
+        self.append(&mut values, parts, columns)?;
         self.upload(values, [rows, columns])
+    }
+
+    /// One such stack for each of `experts`, as one tensor `[E, rows, columns]`; `parts` names the
+    /// matrices of an expert.
+    ///
+    /// On the host lie the tensor and one matrix at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::weight`].
+    pub fn packed(
+        &self,
+        experts: usize,
+        parts: impl Fn(usize) -> Vec<(String, usize)>,
+        columns: usize,
+    ) -> Result<Tensor<3>> {
+        let rows = parts(0).iter().map(|(_, rows)| rows).sum();
+        let mut values = Values::with_capacity(self.dtype, experts * rows * columns);
+        for expert in 0..experts {
+            self.append(&mut values, &parts(expert), columns)?;
+        }
+        self.upload(values, [experts, rows, columns])
+    }
+
+    /// A weight that lies beside the decoder, not below its prefix: the output head.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::weight`].
+    pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
+        let beside = beside.strip_suffix("model.").unwrap_or(beside);
+        self.upload(self.full(format!("{beside}{name}"), &shape, self.dtype)?, shape)
+    }
+
+    fn append(&self, values: &mut Values, parts: &[(String, usize)], columns: usize) -> Result<()> {
+        for (name, rows) in parts {
+            values.append(self.values(name, &[*rows, columns], self.dtype)?);
+        }
+        Ok(())
     }
 
     /// Refuses tensors nobody took, except those `skip` knows by their full name.
@@ -167,7 +202,11 @@ impl<'a> Loader<'a> {
     }
 
     fn values(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Values> {
-        let name = format!("{}{name}", self.prefix);
+        self.full(format!("{}{name}", self.prefix), shape, dtype)
+    }
+
+    /// Values of the tensor with this full name.
+    fn full(&self, name: String, shape: &[usize], dtype: DType) -> Result<Values> {
         let &(shard, info) =
             self.tensors.get(name.as_str()).ok_or_else(|| ModelError::MissingTensor {
                 path: self.checkpoint.dir().to_owned(),
@@ -231,6 +270,14 @@ enum Values {
 }
 
 impl Values {
+    fn with_capacity(dtype: DType, elements: usize) -> Self {
+        match dtype {
+            DType::F32 => Values::F32(Vec::with_capacity(elements)),
+            DType::F16 => Values::F16(Vec::with_capacity(elements)),
+            DType::Bf16 => Values::Bf16(Vec::with_capacity(elements)),
+        }
+    }
+
     fn append(&mut self, more: Values) {
         match (self, more) {
             (Values::F32(a), Values::F32(b)) => a.extend(b),

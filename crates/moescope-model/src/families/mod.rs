@@ -1,6 +1,9 @@
 //! Model families: one file (or folder) each, one line in [`FAMILIES`].
 
 pub mod gemma4;
+pub mod mixtral;
+pub mod olmoe;
+pub mod qwen3_moe;
 
 use crate::{
     checkpoint::{Checkpoint, WeightsSummary},
@@ -25,7 +28,8 @@ pub struct Family {
 }
 
 /// Every family there is.
-pub const FAMILIES: &[Family] = &[gemma4::FAMILY];
+pub const FAMILIES: &[Family] =
+    &[gemma4::FAMILY, mixtral::FAMILY, olmoe::FAMILY, qwen3_moe::FAMILY];
 
 /// The family of a checkpoint.
 ///

@@ -3,6 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
+    blocks::{
+        config::{LayerType, activation, divides, experts, layer_types},
+        decoder::EndsShape,
+        mlp::MlpShape,
+        tensors::Tensors,
+    },
     checkpoint::Checkpoint,
     config::Section,
     error::Result,
@@ -12,13 +18,6 @@ use crate::{
 
 /// Name in messages.
 pub(super) const NAME: &str = "Gemma 4";
-
-/// The kind of attention of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LayerType {
-    Sliding,
-    Full,
-}
 
 /// How a layer gets its keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +132,7 @@ impl Config {
         let k_eq_v = s.optional::<bool>("attention_k_eq_v")?.unwrap_or(false);
         let shared = s.optional::<usize>("num_kv_shared_layers")?.unwrap_or(0);
         let double = s.optional::<bool>("use_double_wide_mlp")?.unwrap_or(false);
-        let name = s.required::<String>("hidden_activation")?;
-        let activation = Activation::from_name(&name)
-            .ok_or_else(|| s.unsupported("hidden_activation", &Value::from(name.as_str())))?;
-        let kinds = layer_types(&mut s, n)?;
+        let kinds = kinds(&mut s, n)?;
         let overrides = Overrides::read(&mut s, &kinds, head_dim, kv_heads, k_eq_v)?;
         let sources = kv_sources(&s, &kinds, shared)?;
         let layers = (0..n)
@@ -161,7 +157,7 @@ impl Config {
             eps: s.required::<f32>("rms_norm_eps")?,
             window: s.size("sliding_window")?,
             soft_cap: s.optional::<f32>("final_logit_softcapping")?,
-            activation,
+            activation: activation(&mut s, "hidden_activation", Activation::GeluTanh)?,
             sliding_rope,
             full_rope,
             moe: moe(&mut s)?,
@@ -169,14 +165,7 @@ impl Config {
             layers,
         };
         for layer in &config.layers {
-            if heads % layer.kv_heads != 0 {
-                let found = Value::from(layer.kv_heads);
-                return Err(s.wrong(
-                    "num_key_value_heads",
-                    &format!("a divisor of {heads}"),
-                    &found,
-                ));
-            }
+            divides(&s, "num_key_value_heads", layer.kv_heads, heads)?;
         }
         s.finish()?;
         Ok(config)
@@ -213,89 +202,88 @@ impl Config {
                 })
                 .collect(),
             tensors: self.tensors(),
+            active_embedding: true,
+        }
+    }
+
+    /// Embedding, final norm and head.
+    pub(super) fn ends(&self) -> EndsShape {
+        EndsShape {
+            vocab: self.vocab,
+            hidden: self.hidden,
+            eps: self.eps,
+            norm_offset: 0.0,
+            tied: true,
+            embedding_scale: (self.hidden as f32).sqrt(),
+            soft_cap: self.soft_cap,
         }
     }
 
     /// Every tensor of the text model, below the checkpoint's prefix.
     fn tensors(&self) -> Vec<TensorSpec> {
-        let mut list = Vec::new();
-        let mut add = |name: String, shape: &[usize], part| {
-            list.push(TensorSpec { name, shape: shape.to_vec(), part });
-        };
+        let mut tensors = Tensors::default();
+        self.ends().declare(&mut tensors);
         let h = self.hidden;
-        add("embed_tokens.weight".into(), &[self.vocab, h], Part::Embedding);
-        add("norm.weight".into(), &[h], Part::Norms);
         if let Some(ple) = self.per_layer {
             let packed = ple.width * self.layers.len();
             let part = Part::PerLayerEmbedding;
-            add("embed_tokens_per_layer.weight".into(), &[ple.vocab, packed], part);
-            add("per_layer_model_projection.weight".into(), &[packed, h], part);
-            add("per_layer_projection_norm.weight".into(), &[ple.width], Part::Norms);
+            tensors.add("embed_tokens_per_layer.weight", &[ple.vocab, packed], part);
+            tensors.add("per_layer_model_projection.weight", &[packed, h], part);
+            tensors.add("per_layer_projection_norm.weight", &[ple.width], Part::Norms);
         }
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut add = |name: &str, shape: &[usize], part| {
-                add(format!("layers.{i}.{name}"), shape, part);
-            };
-            for norm in ["input", "post_attention", "pre_feedforward", "post_feedforward"] {
-                add(&format!("{norm}_layernorm.weight"), &[h], Part::Norms);
-            }
-            add("layer_scalar", &[1], Part::Norms);
-            let (q, kv) = (self.heads * layer.head_dim, layer.kv_heads * layer.head_dim);
-            add("self_attn.q_proj.weight", &[q, h], Part::Attention);
-            add("self_attn.o_proj.weight", &[h, q], Part::Attention);
-            add("self_attn.q_norm.weight", &[layer.head_dim], Part::Norms);
-            if layer.source == KvSource::Own {
-                add("self_attn.k_norm.weight", &[layer.head_dim], Part::Norms);
-                add("self_attn.k_proj.weight", &[kv, h], Part::Attention);
-                if !layer.k_eq_v {
-                    add("self_attn.v_proj.weight", &[kv, h], Part::Attention);
-                }
-            }
-            add("mlp.gate_proj.weight", &[layer.mlp, h], Part::Mlp);
-            add("mlp.up_proj.weight", &[layer.mlp, h], Part::Mlp);
-            add("mlp.down_proj.weight", &[h, layer.mlp], Part::Mlp);
-            if let Some(moe) = self.moe {
-                let (e, inner) = (moe.experts, moe.inner);
-                add("router.proj.weight", &[e, h], Part::Router);
-                add("router.scale", &[h], Part::Router);
-                add("router.per_expert_scale", &[e], Part::Router);
-                add("experts.gate_up_proj", &[e, 2 * inner, h], Part::Experts);
-                add("experts.down_proj", &[e, h, inner], Part::Experts);
-                add("post_feedforward_layernorm_1.weight", &[h], Part::Norms);
-                add("post_feedforward_layernorm_2.weight", &[h], Part::Norms);
-                add("pre_feedforward_layernorm_2.weight", &[h], Part::Norms);
-            }
-            if let Some(ple) = self.per_layer {
-                let part = Part::PerLayerEmbedding;
-                add("per_layer_input_gate.weight", &[ple.width, h], part);
-                add("per_layer_projection.weight", &[h, ple.width], part);
-                add("post_per_layer_input_norm.weight", &[h], Part::Norms);
+            tensors.layer(i, |tensors| self.layer_tensors(layer, tensors));
+        }
+        tensors.into_list()
+    }
+
+    fn layer_tensors(&self, layer: &LayerConfig, tensors: &mut Tensors) {
+        let h = self.hidden;
+        let mlp = MlpShape { hidden: h, inner: layer.mlp, activation: self.activation };
+        tensors.within("mlp", |tensors| mlp.declare(tensors, Part::Mlp));
+        let mut add = |name: &str, shape: &[usize], part| tensors.add(name, shape, part);
+        for norm in ["input", "post_attention", "pre_feedforward", "post_feedforward"] {
+            add(&format!("{norm}_layernorm.weight"), &[h], Part::Norms);
+        }
+        add("layer_scalar", &[1], Part::Norms);
+        let (q, kv) = (self.heads * layer.head_dim, layer.kv_heads * layer.head_dim);
+        add("self_attn.q_proj.weight", &[q, h], Part::Attention);
+        add("self_attn.o_proj.weight", &[h, q], Part::Attention);
+        add("self_attn.q_norm.weight", &[layer.head_dim], Part::Norms);
+        if layer.source == KvSource::Own {
+            add("self_attn.k_norm.weight", &[layer.head_dim], Part::Norms);
+            add("self_attn.k_proj.weight", &[kv, h], Part::Attention);
+            if !layer.k_eq_v {
+                add("self_attn.v_proj.weight", &[kv, h], Part::Attention);
             }
         }
-        list
+        if let Some(moe) = self.moe {
+            let (e, inner) = (moe.experts, moe.inner);
+            add("router.proj.weight", &[e, h], Part::Router);
+            add("router.scale", &[h], Part::Router);
+            add("router.per_expert_scale", &[e], Part::Router);
+            add("experts.gate_up_proj", &[e, 2 * inner, h], Part::Experts);
+            add("experts.down_proj", &[e, h, inner], Part::Experts);
+            add("post_feedforward_layernorm_1.weight", &[h], Part::Norms);
+            add("post_feedforward_layernorm_2.weight", &[h], Part::Norms);
+            add("pre_feedforward_layernorm_2.weight", &[h], Part::Norms);
+        }
+        if let Some(ple) = self.per_layer {
+            let part = Part::PerLayerEmbedding;
+            add("per_layer_input_gate.weight", &[ple.width, h], part);
+            add("per_layer_projection.weight", &[h, ple.width], part);
+            add("post_per_layer_input_norm.weight", &[h], Part::Norms);
+        }
     }
 }
 
-fn layer_types(s: &mut Section, n: usize) -> Result<Vec<LayerType>> {
-    let Some(names) = s.optional::<Vec<String>>("layer_types")? else {
-        // Five sliding layers, then a full one; the last is full in any case.
-        let full = |i: usize| (i + 1).is_multiple_of(6) || i + 1 == n;
-        return Ok((0..n)
-            .map(|i| if full(i) { LayerType::Full } else { LayerType::Sliding })
-            .collect());
+fn kinds(s: &mut Section, n: usize) -> Result<Vec<LayerType>> {
+    // Five sliding layers, then a full one, where the config does not say.
+    let usual = |i: usize| match (i + 1).is_multiple_of(6) {
+        true => LayerType::Full,
+        false => LayerType::Sliding,
     };
-    if names.len() != n {
-        let found = Value::from(names.len());
-        return Err(s.wrong("layer_types", &format!("{n} entries, one per layer"), &found));
-    }
-    let mut kinds = Vec::with_capacity(n);
-    for name in &names {
-        kinds.push(match name.as_str() {
-            "sliding_attention" => LayerType::Sliding,
-            "full_attention" => LayerType::Full,
-            other => return Err(s.unsupported("layer_types", &Value::from(other))),
-        });
-    }
+    let mut kinds = layer_types(s, n)?.unwrap_or_else(|| (0..n).map(usual).collect());
     // The reference forces the last layer to full attention, whatever the config says.
     if let Some(last) = kinds.last_mut() {
         *last = LayerType::Full;
@@ -403,11 +391,7 @@ fn moe(s: &mut Section) -> Result<Option<MoeConfig>> {
         s.ignore(&["num_experts", "top_k_experts", "moe_intermediate_size"]);
         return Ok(None);
     }
-    let experts = s.size("num_experts")?;
-    let top_k = s.size("top_k_experts")?;
-    if top_k > experts || experts > usize::from(u16::MAX) {
-        return Err(s.wrong("top_k_experts", &format!("at most {experts}"), &Value::from(top_k)));
-    }
+    let (experts, top_k) = experts(s, &["num_experts"], "top_k_experts")?;
     Ok(Some(MoeConfig { experts, top_k, inner: s.size("moe_intermediate_size")? }))
 }
 

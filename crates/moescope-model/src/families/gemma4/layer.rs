@@ -3,40 +3,35 @@
 use burn::tensor::Tensor;
 
 use super::{
-    config::{Config, KvSource, LayerConfig, LayerType, MoeConfig},
+    PerLayerInputs,
+    config::{Config, KvSource, LayerConfig, MoeConfig},
     stores,
 };
 use crate::{
-    cache::KvCache,
-    checkpoint::Loader,
+    blocks::{
+        decoder::Pass,
+        mlp::{Mlp, MlpShape},
+        moe::Routed,
+        tensors::Weights,
+    },
     error::Result,
-    observer::{Component, Observer, Routing},
+    observer::Component,
     ops::{
         activation::Activation,
         attention::{Heads, KeySpan, Scores, attend},
         experts::{Experts, MoeImpl},
         linear::linear,
         norm::RmsNorm,
-        rope::Rotation,
         router::{Choice, RouterRule, route},
     },
 };
 
-/// What all layers of one forward pass share.
-pub(super) struct Step {
-    pub(super) batch: usize,
-    pub(super) seq: usize,
-    pub(super) sliding: Rotation,
-    pub(super) full: Rotation,
-}
-
-/// Keys and values handed to later layers, by the layer that made them.
-pub(super) struct Shared(Vec<Option<(Tensor<4>, Tensor<4>, KeySpan)>>);
-
-impl Shared {
-    pub(super) fn new(layers: usize) -> Self {
-        Shared(vec![None; layers])
-    }
+/// What layers of one pass hand on beside the residual stream.
+pub(super) struct Carried {
+    /// Per-layer inputs, where the model has them.
+    pub(super) inputs: Option<PerLayerInputs>,
+    /// Keys and values for later layers, by the layer that made them.
+    pub(super) kv: Vec<Option<(Tensor<4>, Tensor<4>, KeySpan)>>,
 }
 
 pub(super) struct Layer {
@@ -54,52 +49,38 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn load(
-        w: &Loader<'_>,
+        w: &Weights<'_>,
         config: &Config,
         index: usize,
         layer: &LayerConfig,
         moe_impl: MoeImpl,
     ) -> Result<Self> {
-        let name = |tensor: &str| format!("layers.{index}.{tensor}");
-        let norm = |tensor: &str| {
-            let weight = w.vector(&name(&format!("{tensor}.weight")), [config.hidden])?;
-            Ok(RmsNorm::new(weight, config.eps))
-        };
+        let h = config.hidden;
+        let norm = |tensor: &str| w.norm(&format!("{tensor}.weight"), h, config.eps, 0.0);
+        let mlp = MlpShape { hidden: h, inner: layer.mlp, activation: config.activation };
         Ok(Layer {
             index,
             input_norm: norm("input_layernorm")?,
-            attention: Attention::load(w, config, index, layer)?,
+            attention: Attention::load(&w.within("self_attn"), config, index, layer)?,
             post_attention_norm: norm("post_attention_layernorm")?,
             pre_ff_norm: norm("pre_feedforward_layernorm")?,
-            mlp: Mlp {
-                gate_up: w.stacked(
-                    &[
-                        (name("mlp.gate_proj.weight"), layer.mlp),
-                        (name("mlp.up_proj.weight"), layer.mlp),
-                    ],
-                    config.hidden,
-                )?,
-                down: w.weight(&name("mlp.down_proj.weight"), [config.hidden, layer.mlp])?,
-                activation: config.activation,
-            },
+            mlp: mlp.load(&w.within("mlp"))?,
             moe: match config.moe {
                 None => None,
                 Some(moe) => Some(Moe {
                     mlp_norm: norm("post_feedforward_layernorm_1")?,
-                    router: Router::load(w, config, moe, &name)?,
+                    router: Router::load(&w.within("router"), config, moe)?,
                     pre_norm: norm("pre_feedforward_layernorm_2")?,
-                    experts: Experts {
-                        gate_up: w.weight(
-                            &name("experts.gate_up_proj"),
-                            [moe.experts, 2 * moe.inner, config.hidden],
-                        )?,
-                        down: w.weight(
-                            &name("experts.down_proj"),
-                            [moe.experts, config.hidden, moe.inner],
-                        )?,
-                        activation: config.activation,
+                    routed: Routed {
+                        layer: index as u16,
+                        experts: Experts {
+                            gate_up: w
+                                .weight("experts.gate_up_proj", [moe.experts, 2 * moe.inner, h])?,
+                            down: w.weight("experts.down_proj", [moe.experts, h, moe.inner])?,
+                            activation: config.activation,
+                        },
+                        implementation: moe_impl,
                     },
-                    implementation: moe_impl,
                     post_norm: norm("post_feedforward_layernorm_2")?,
                 }),
             },
@@ -107,60 +88,48 @@ impl Layer {
             per_layer: match config.per_layer {
                 None => None,
                 Some(ple) => Some(PerLayerBlock {
-                    gate: w
-                        .weight(&name("per_layer_input_gate.weight"), [ple.width, config.hidden])?,
+                    gate: w.weight("per_layer_input_gate.weight", [ple.width, h])?,
                     activation: config.activation,
-                    projection: w
-                        .weight(&name("per_layer_projection.weight"), [config.hidden, ple.width])?,
+                    projection: w.weight("per_layer_projection.weight", [h, ple.width])?,
                     norm: norm("post_per_layer_input_norm")?,
                 }),
             },
-            scalar: w.host(&name("layer_scalar"), 1)?[0],
+            scalar: w.scalar("layer_scalar")?,
         })
     }
 
     pub(super) fn forward(
         &self,
         x: Tensor<2>,
-        per_layer_input: Option<Tensor<2>>,
-        step: &Step,
-        cache: &mut KvCache,
-        shared: &mut Shared,
-        observer: &mut dyn Observer,
+        carried: &mut Carried,
+        pass: &mut Pass<'_>,
     ) -> Tensor<2> {
-        let layer = self.index as u16;
+        let layer = Some(self.index as u16);
         let normed = self.input_norm.forward(x.clone());
-        let attended = self.attention.forward(normed, self.index, step, cache, shared);
+        let attended = self.attention.forward(normed, self.index, carried, pass);
         let x = self.post_attention_norm.add_to(x, attended, 1.0);
-        observer.component_done(Some(layer), Component::Attention);
+        pass.observer.component_done(layer, Component::Attention);
 
         let dense = self.mlp.forward(self.pre_ff_norm.forward(x.clone()));
-        observer.component_done(Some(layer), Component::Mlp);
+        pass.observer.component_done(layer, Component::Mlp);
         let ff = match &self.moe {
             None => dense,
             Some(moe) => {
                 let choice = moe.router.forward(x.clone());
-                observer.component_done(Some(layer), Component::Router);
-                let normed = moe.pre_norm.forward(x.clone());
-                let sum = moe.experts.forward(normed, &choice, moe.implementation);
-                observer.component_done(Some(layer), Component::Experts);
-                observer.routed(Routing {
-                    layer,
-                    probs: choice.probs,
-                    experts: choice.experts,
-                    weights: choice.weights,
-                });
+                pass.observer.component_done(layer, Component::Router);
+                let sum = moe.routed.forward(moe.pre_norm.forward(x.clone()), choice, pass);
                 moe.post_norm.add_to(moe.mlp_norm.forward(dense), sum, 1.0)
             }
         };
-        let x = match (&self.per_layer, per_layer_input) {
+        let input = carried.inputs.as_ref().map(|inputs| inputs.of_layer(self.index));
+        let x = match (&self.per_layer, input) {
             (Some(block), Some(input)) => {
                 let x = self.post_ff_norm.add_to(x, ff, 1.0);
                 block.norm.add_to(x.clone(), block.forward(x, input), self.scalar)
             }
             _ => self.post_ff_norm.add_to(x, ff, self.scalar),
         };
-        observer.component_done(Some(layer), Component::Rest);
+        pass.observer.component_done(layer, Component::Rest);
         x
     }
 }
@@ -175,7 +144,8 @@ struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    kind: LayerType,
+    /// Which of the decoder's rotary embeddings.
+    rope: usize,
     source: KvSource,
     k_eq_v: bool,
     /// Whether later layers use these keys and values.
@@ -183,29 +153,27 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(w: &Loader<'_>, config: &Config, index: usize, layer: &LayerConfig) -> Result<Self> {
-        let name = |tensor: &str| format!("layers.{index}.self_attn.{tensor}.weight");
+    fn load(w: &Weights<'_>, config: &Config, index: usize, layer: &LayerConfig) -> Result<Self> {
         let (q, kv) = (config.heads * layer.head_dim, layer.kv_heads * layer.head_dim);
-        let norm =
-            |tensor: &str| Ok(RmsNorm::new(w.vector(&name(tensor), [layer.head_dim])?, config.eps));
+        let norm = |tensor: &str| w.norm(tensor, layer.head_dim, config.eps, 0.0);
         let own = layer.source == KvSource::Own;
-        let mut parts = vec![(name("q_proj"), q)];
+        let mut parts = vec![("q_proj.weight", q)];
         if own {
-            parts.push((name("k_proj"), kv));
+            parts.push(("k_proj.weight", kv));
             if !layer.k_eq_v {
-                parts.push((name("v_proj"), kv));
+                parts.push(("v_proj.weight", kv));
             }
         }
         Ok(Attention {
             qkv: w.stacked(&parts, config.hidden)?,
-            q_norm: norm("q_norm")?,
-            k_norm: if own { Some(norm("k_norm")?) } else { None },
+            q_norm: norm("q_norm.weight")?,
+            k_norm: if own { Some(norm("k_norm.weight")?) } else { None },
             v_norm: RmsNorm { weight: None, eps: config.eps },
-            out: w.weight(&name("o_proj"), [config.hidden, q])?,
+            out: w.weight("o_proj.weight", [config.hidden, q])?,
             heads: config.heads,
             kv_heads: layer.kv_heads,
             head_dim: layer.head_dim,
-            kind: layer.kind,
+            rope: layer.kind as usize,
             source: layer.source,
             k_eq_v: layer.k_eq_v,
             stores: stores(config, index),
@@ -216,34 +184,30 @@ impl Attention {
         &self,
         x: Tensor<2>,
         index: usize,
-        step: &Step,
-        cache: &mut KvCache,
-        shared: &mut Shared,
+        carried: &mut Carried,
+        pass: &mut Pass<'_>,
     ) -> Tensor<2> {
-        let rotation = match self.kind {
-            LayerType::Sliding => &step.sliding,
-            LayerType::Full => &step.full,
-        };
+        let rotation = Some(&pass.rotations[self.rope]);
         let qkv = linear(x, &self.qkv);
         let (q_end, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let queries = Heads { norm: Some(&self.q_norm), rotation: Some(rotation) };
-        let q = queries.split(&qkv, 0..q_end, [step.batch, self.heads, step.seq, self.head_dim]);
+        let queries = Heads { norm: Some(&self.q_norm), rotation };
+        let q = queries.split(&qkv, 0..q_end, [pass.batch, self.heads, pass.seq, self.head_dim]);
         let (k, v, span) = match (self.source, &self.k_norm) {
             (KvSource::Own, k_norm) => {
-                let dims = [step.batch, self.kv_heads, step.seq, self.head_dim];
+                let dims = [pass.batch, self.kv_heads, pass.seq, self.head_dim];
                 let keys = q_end..q_end + kv;
                 let values = if self.k_eq_v { keys.clone() } else { keys.end..keys.end + kv };
-                let key_heads = Heads { norm: k_norm.as_ref(), rotation: Some(rotation) };
+                let key_heads = Heads { norm: k_norm.as_ref(), rotation };
                 let value_heads = Heads { norm: Some(&self.v_norm), rotation: None };
                 let k = key_heads.split(&qkv, keys, dims);
                 let v = value_heads.split(&qkv, values, dims);
-                let (k, v, span) = cache.extend(index, k, v);
+                let (k, v, span) = pass.cache.extend(index, k, v);
                 if self.stores {
-                    shared.0[index] = Some((k.clone(), v.clone(), span));
+                    carried.kv[index] = Some((k.clone(), v.clone(), span));
                 }
                 (k, v, span)
             }
-            (KvSource::Layer(source), _) => match shared.0[source].clone() {
+            (KvSource::Layer(source), _) => match carried.kv[source].clone() {
                 Some(kv) => kv,
                 // A source lies before the layers that use it and stores what it made.
                 None => unreachable!("layer {source} stored no keys"),
@@ -255,24 +219,11 @@ impl Attention {
     }
 }
 
-struct Mlp {
-    gate_up: Tensor<2>,
-    down: Tensor<2>,
-    activation: Activation,
-}
-
-impl Mlp {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(self.activation.gated(linear(x, &self.gate_up)), &self.down)
-    }
-}
-
 struct Moe {
     mlp_norm: RmsNorm,
     router: Router,
     pre_norm: RmsNorm,
-    experts: Experts,
-    implementation: MoeImpl,
+    routed: Routed,
     post_norm: RmsNorm,
 }
 
@@ -285,19 +236,14 @@ struct Router {
 }
 
 impl Router {
-    fn load(
-        w: &Loader<'_>,
-        config: &Config,
-        moe: MoeConfig,
-        name: &dyn Fn(&str) -> String,
-    ) -> Result<Self> {
+    fn load(w: &Weights<'_>, config: &Config, moe: MoeConfig) -> Result<Self> {
         let root = (config.hidden as f32).powf(-0.5);
-        let scale = w.vector(&name("router.scale"), [config.hidden])? * root;
+        let scale = w.exact("scale", [config.hidden])? * root;
         Ok(Router {
             norm: RmsNorm::new(scale, config.eps),
-            projection: w.weight(&name("router.proj.weight"), [moe.experts, config.hidden])?,
+            projection: w.weight("proj.weight", [moe.experts, config.hidden])?,
             rule: RouterRule { top_k: moe.top_k, renormalise: true },
-            expert_scale: w.vector(&name("router.per_expert_scale"), [moe.experts])?,
+            expert_scale: w.exact("per_expert_scale", [moe.experts])?,
         })
     }
 

@@ -5,21 +5,23 @@
 mod config;
 mod layer;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use self::{
-    config::{Config, KvSource, LayerType, NAME, PerLayerConfig, skipped},
-    layer::{Layer, Shared, Step},
+    config::{Config, KvSource, NAME, PerLayerConfig, skipped},
+    layer::{Carried, Layer},
 };
 use super::{Family, Loaded};
 use crate::{
-    cache::KvCache,
+    blocks::{
+        config::LayerType,
+        decoder::{Decoder, Layers, Pass},
+        tensors::Weights,
+    },
     checkpoint::{Checkpoint, Loader},
     error::Result,
-    model::{LoadOptions, LogitsFor, MoeModel},
-    observer::{Component, Observer},
-    ops::{embedding::embed, linear::linear, logits::soft_cap, norm::RmsNorm, rope::Rope},
-    spec::ModelSpec,
+    model::LoadOptions,
+    ops::{embedding::embed, linear::linear, norm::RmsNorm},
 };
 
 /// The registry entry.
@@ -33,18 +35,9 @@ pub const FAMILY: Family = Family {
 /// Text weights lie below the first of these that a checkpoint uses.
 const PREFIXES: &[&str] = &["model.language_model.", "model."];
 
-struct Gemma4 {
-    spec: ModelSpec,
-    device: Device,
-    /// `[V, H]`, embedding and head.
-    embedding: Tensor<2>,
-    embedding_scale: f32,
+struct Gemma4Layers {
     per_layer: Option<PerLayer>,
-    sliding_rope: Rope,
-    full_rope: Rope,
     layers: Vec<Layer>,
-    norm: RmsNorm,
-    soft_cap: Option<f32>,
 }
 
 /// Per-layer embeddings: a second table whose rows hold a vector for every layer.
@@ -59,107 +52,71 @@ struct PerLayer {
 
 fn load(checkpoint: &Checkpoint, options: &LoadOptions<'_>) -> Result<Loaded> {
     let config = Config::read(checkpoint)?;
-    let w = Loader::new(checkpoint, PREFIXES, options.device, options.dtype, options.progress);
-    let h = config.hidden;
+    let loader = Loader::new(checkpoint, PREFIXES, options.device, options.dtype, options.progress);
+    let w = Weights::new(&loader);
     let layers = config
         .layers
         .iter()
         .enumerate()
-        .map(|(i, layer)| Layer::load(&w, &config, i, layer, options.moe_impl))
+        .map(|(i, layer)| Layer::load(&w.layer(i), &config, i, layer, options.moe_impl))
         .collect::<Result<_>>()?;
+    let n = config.layers.len();
+    let per_layer = config.per_layer;
     let head_dim =
         |kind| config.layers.iter().find(|l| l.kind == kind).map_or(2, |layer| layer.head_dim);
-    let model = Gemma4 {
+    let model = Decoder {
         spec: config.spec(checkpoint.architecture()?),
         device: options.device.clone(),
-        embedding: w.weight("embed_tokens.weight", [config.vocab, h])?,
-        embedding_scale: (h as f32).sqrt(),
-        per_layer: config
-            .per_layer
-            .map(|ple| PerLayer::load(&w, ple, config.layers.len(), h, config.eps))
-            .transpose()?,
-        sliding_rope: config.sliding_rope.build(head_dim(LayerType::Sliding)),
-        full_rope: config.full_rope.build(head_dim(LayerType::Full)),
-        layers,
-        norm: RmsNorm::new(w.vector("norm.weight", [h])?, config.eps),
-        soft_cap: config.soft_cap,
+        ends: config.ends().load(&w)?,
+        // By `LayerType`.
+        ropes: vec![
+            config.sliding_rope.build(head_dim(LayerType::Sliding)),
+            config.full_rope.build(head_dim(LayerType::Full)),
+        ],
+        layers: Gemma4Layers {
+            per_layer: per_layer
+                .map(|ple| PerLayer::load(&w, ple, n, config.hidden, config.eps))
+                .transpose()?,
+            layers,
+        },
     };
-    let summary = w.finish(|name| skipped(name, &config.layers))?;
+    let summary = loader.finish(|name| skipped(name, &config.layers))?;
     Ok((Box::new(model), summary))
 }
 
-impl MoeModel for Gemma4 {
-    fn spec(&self) -> &ModelSpec {
-        &self.spec
+impl Layers for Gemma4Layers {
+    type Carried = Carried;
+
+    fn begin(&self, ids: Tensor<1, Int>, embedded: &Tensor<2>) -> Carried {
+        Carried {
+            inputs: self.per_layer.as_ref().map(|ple| ple.inputs(ids, embedded)),
+            kv: vec![None; self.layers.len()],
+        }
     }
 
-    fn device(&self) -> &Device {
-        &self.device
+    fn count(&self) -> usize {
+        self.layers.len()
     }
 
     fn forward(
         &self,
-        ids: Tensor<2, Int>,
-        cache: &mut KvCache,
-        observer: &mut dyn Observer,
-        logits: LogitsFor,
-    ) -> Result<Tensor<2>> {
-        let [batch, seq] = ids.dims();
-        cache.check_room(seq)?;
-        let ids = ids.reshape([batch * seq]);
-        let mut x = embed(&self.embedding, ids.clone(), self.embedding_scale);
-        let per_layer = self.per_layer.as_ref().map(|ple| ple.inputs(ids, &x));
-        observer.embedded(&x);
-        observer.component_done(None, Component::Embedding);
-
-        let start = cache.len();
-        let step = Step {
-            batch,
-            seq,
-            sliding: self.sliding_rope.rotation(start, seq, &self.device),
-            full: self.full_rope.rotation(start, seq, &self.device),
-        };
-        let mut shared = Shared::new(self.layers.len());
-        for (i, layer) in self.layers.iter().enumerate() {
-            let input = per_layer.as_ref().map(|inputs| inputs.of_layer(i));
-            x = layer.forward(x, input, &step, cache, &mut shared, observer);
-            observer.layer_done(i as u16, &x);
-        }
-        cache.advance(seq);
-
-        let x = self.norm.forward(x);
-        observer.step_done(&x);
-        let x = match logits {
-            LogitsFor::All => x,
-            LogitsFor::Last if seq == 1 => x,
-            LogitsFor::Last => {
-                let h = self.spec.hidden;
-                let x = x.reshape([batch, seq, h]).slice([0..batch, seq - 1..seq, 0..h]);
-                x.reshape([batch, h])
-            }
-        };
-        let logits = self.head(x);
-        observer.component_done(None, Component::Head);
-        Ok(logits)
-    }
-
-    fn head(&self, normed: Tensor<2>) -> Tensor<2> {
-        let logits = linear(normed, &self.embedding);
-        match self.soft_cap {
-            Some(cap) => soft_cap(logits, cap),
-            None => logits,
-        }
+        index: usize,
+        x: Tensor<2>,
+        carried: &mut Carried,
+        pass: &mut Pass<'_>,
+    ) -> Tensor<2> {
+        self.layers[index].forward(x, carried, pass)
     }
 }
 
 impl PerLayer {
-    fn load(w: &Loader<'_>, config: PerLayerConfig, n: usize, h: usize, eps: f32) -> Result<Self> {
+    fn load(w: &Weights<'_>, config: PerLayerConfig, n: usize, h: usize, eps: f32) -> Result<Self> {
         let packed = n * config.width;
         Ok(PerLayer {
             config,
             table: w.weight("embed_tokens_per_layer.weight", [config.vocab, packed])?,
             projection: w.weight("per_layer_model_projection.weight", [packed, h])?,
-            norm: RmsNorm::new(w.vector("per_layer_projection_norm.weight", [config.width])?, eps),
+            norm: w.norm("per_layer_projection_norm.weight", config.width, eps, 0.0)?,
         })
     }
 
