@@ -50,6 +50,7 @@ mod parallel;
 mod ratio;
 pub mod rng;
 mod row;
+pub mod simulate;
 pub mod stats;
 mod study;
 mod texts;

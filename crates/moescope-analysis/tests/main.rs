@@ -3,6 +3,8 @@
 // A test that meets what it does not expect should panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "main/cache.rs"]
+mod cache;
 #[path = "main/chance.rs"]
 mod chance;
 #[path = "main/compare.rs"]
