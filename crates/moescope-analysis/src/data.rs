@@ -176,6 +176,10 @@ impl RunData {
             Need::Margin => layers.iter().any(|layer| layer.margin.is_some()),
             Need::Logprobs => self.tokens.logprob.is_some(),
             Need::Domains => self.domains.len() > 1,
+            Need::Decode => {
+                let phase = &self.tokens.phase;
+                phase.contains(&Phase::Prefill) && phase.contains(&Phase::Decode)
+            }
             Need::Times => timed && steps.rows() > 0,
             Need::BytesInUse => steps.bytes_in_use.iter().any(Option::is_some),
             Need::BytesReserved => steps.bytes_reserved.iter().any(Option::is_some),

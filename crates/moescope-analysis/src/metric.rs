@@ -39,6 +39,8 @@ pub enum Need {
     Logprobs,
     /// At least two domains.
     Domains,
+    /// Generated tokens after prompts.
+    Decode,
     /// End-to-end times of the forward passes.
     Times,
     /// Bytes in use in the device's memory pools.
@@ -59,6 +61,7 @@ impl Need {
             Need::Margin => "router margin",
             Need::Logprobs => "log-probabilities",
             Need::Domains => "a second domain",
+            Need::Decode => "generated tokens after prompts",
             Need::Times => "end-to-end times",
             Need::BytesInUse => "device memory in use",
             Need::BytesReserved => "device memory reserved",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use moescope_trace::Phase;
 
-use crate::counts::cells;
+use crate::counts::{cells, column_sums};
 use crate::study::Scope;
 
 /// Numerators and denominators per group and phase. The statistic is the ratio of their sums.
@@ -72,4 +72,29 @@ impl RatioSums {
         }
         Some((value, resamples.interval(value, &mut values, bounds)))
     }
+}
+
+/// A value and its interval.
+pub(crate) type Estimate = (f64, Option<(f64, f64)>);
+
+/// Ratios of column sums: `rows` `[U, W]` holds sums per unit of a scope, the denominator in the last
+/// column. One ratio for each of the other columns, kept within 0 and 1; `None` where the denominator
+/// is zero.
+pub(crate) fn column_ratios(rows: &[f64], width: usize, scope: &Scope) -> Option<Vec<Estimate>> {
+    let sums = column_sums(rows, width);
+    let (total, columns) = sums.split_last().filter(|(total, _)| **total > 0.0)?;
+    let resamples = &scope.resamples;
+    let mut resampled = vec![Vec::with_capacity(resamples.len()); columns.len()];
+    let mut drawn = vec![0.0; width];
+    for r in 0..resamples.len() {
+        resamples.sums(r, rows, &mut drawn);
+        for (values, sum) in resampled.iter_mut().zip(&drawn) {
+            values.push(sum / drawn[width - 1]);
+        }
+    }
+    let of_column = |(sum, values): (&f64, &mut Vec<f64>)| {
+        let value = sum / total;
+        (value, resamples.interval(value, values, (0.0, 1.0)))
+    };
+    Some(columns.iter().zip(&mut resampled).map(of_column).collect())
 }

@@ -5,6 +5,8 @@ mod confidence;
 mod coverage;
 mod dead_experts;
 mod divergence;
+mod hit_rate;
+mod hit_rate_global;
 mod latency;
 mod logprob;
 mod memory;
@@ -37,6 +39,15 @@ pub const METRICS: &[Metric] = &[
     confidence::ROUTER_ENTROPY,
     confidence::ROUTER_MARGIN,
     confidence::WEIGHT_BY_RANK,
+    hit_rate::HIT_RATE_LRU,
+    hit_rate::HIT_RATE_LRU_WARM,
+    hit_rate::HIT_RATE_LFU,
+    hit_rate::HIT_RATE_STATIC,
+    hit_rate::HIT_RATE_BELADY,
+    hit_rate_global::HIT_RATE_GLOBAL_LRU,
+    hit_rate_global::HIT_RATE_GLOBAL_LFU,
+    hit_rate_global::HIT_RATE_GLOBAL_STATIC,
+    hit_rate_global::HIT_RATE_GLOBAL_BELADY,
     logprob::MEAN_LOGPROB,
     throughput::THROUGHPUT,
     latency::STEP_LATENCY,

@@ -93,6 +93,7 @@ fn ids_only() {
             ("router_entropy", "not recorded: router entropy"),
             ("router_margin", "not recorded: router margin"),
             ("weight_by_rank", "not recorded: expert weights"),
+            ("hit_rate_lru_warm", "not recorded: generated tokens after prompts"),
             ("mean_logprob", "not recorded: log-probabilities"),
             ("throughput", "not recorded: end-to-end times"),
             ("step_latency", "not recorded: end-to-end times"),

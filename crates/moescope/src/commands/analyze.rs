@@ -97,7 +97,7 @@ impl Analyze {
 
 /// Rows over both phases, and those of metrics that have no such row.
 fn whole(row: &MetricRow) -> bool {
-    row.phase.is_none() || ["throughput", "step_latency"].contains(&row.metric)
+    row.phase.is_none() || ["throughput", "step_latency", "hit_rate_lru_warm"].contains(&row.metric)
 }
 
 fn cells(

@@ -40,4 +40,9 @@ impl Future {
         }
         future
     }
+
+    /// Uses in all.
+    pub fn uses(&self) -> usize {
+        self.next.len()
+    }
 }

@@ -25,6 +25,13 @@ impl Hits {
         }
     }
 
+    /// Adds all lookups of a histogram over the same sizes.
+    pub fn add_all(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
     /// Lookups in all.
     pub fn requests(&self) -> u64 {
         self.counts.iter().sum()

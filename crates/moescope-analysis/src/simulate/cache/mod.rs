@@ -31,6 +31,7 @@ mod lfu;
 mod lists;
 mod lru;
 mod requests;
+mod uniform;
 
 pub use belady::{Belady, Start};
 pub use budget::belady_hits;
@@ -40,6 +41,7 @@ pub use hits::Hits;
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use requests::{LayerRequests, ModelRequests, Requests};
+pub use uniform::{ColdStart, uniform_belady};
 
 /// Depth of an expert that no cache holds, however large: its first use.
 pub const ABSENT: u32 = u32::MAX;

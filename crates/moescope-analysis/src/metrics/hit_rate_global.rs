@@ -1,0 +1,158 @@
+//! Hits of one cache that all layers share.
+
+use super::hit_rate::{held_out, rows_of};
+use crate::data::Sequence;
+use crate::metric::{Metric, Need};
+use crate::parallel;
+use crate::ratio::column_ratios;
+use crate::row::{Index, MetricRow};
+use crate::simulate::cache::{Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits};
+use crate::study::Study;
+
+/// Rows of each policy: none x size, in experts of all layers together (L, 2L, ..., E L for L layers).
+/// Interval: bootstrap over sequences.
+pub(crate) const HIT_RATE_GLOBAL_LRU: Metric = Metric {
+    name: "hit_rate_global_lru",
+    title: "Hit rate of a shared cache, LRU",
+    unit: "ratio",
+    formula: "hit_rate_lru of one cache of M experts over all layers: token by token, layer by layer",
+    chance: "M / (all experts), but for the start",
+    source: "As hit_rate_lru; layers that need more room take it",
+    needs: &[Need::Ids],
+    compute: |study| rows(study, &HIT_RATE_GLOBAL_LRU, Policy::Lru),
+};
+
+pub(crate) const HIT_RATE_GLOBAL_LFU: Metric = Metric {
+    name: "hit_rate_global_lfu",
+    title: "Hit rate of a shared cache, LFU",
+    unit: "ratio",
+    formula: "hit_rate_lfu of one cache of M experts over all layers",
+    chance: "M / (all experts), but for the start",
+    source: "As hit_rate_lfu",
+    needs: &[Need::Ids],
+    compute: |study| rows(study, &HIT_RATE_GLOBAL_LFU, Policy::Lfu),
+};
+
+pub(crate) const HIT_RATE_GLOBAL_STATIC: Metric = Metric {
+    name: "hit_rate_global_static",
+    title: "Hit rate of a shared cache, static",
+    unit: "ratio",
+    formula: "hit_rate_static of the M experts of all layers most used in the other half of the sequences",
+    chance: "M / (all experts)",
+    source: "As hit_rate_static; it is also the best split of a static cache over layers",
+    needs: &[Need::Ids],
+    compute: |study| rows(study, &HIT_RATE_GLOBAL_STATIC, Policy::Static),
+};
+
+pub(crate) const HIT_RATE_GLOBAL_BELADY: Metric = Metric {
+    name: "hit_rate_global_belady",
+    title: "Hit rate of a shared cache, bound",
+    unit: "ratio",
+    formula: "hit_rate_belady of one cache of M experts over all layers, for up to 16 sizes",
+    chance: "",
+    source: "As hit_rate_belady",
+    needs: &[Need::Ids],
+    compute: |study| rows(study, &HIT_RATE_GLOBAL_BELADY, Policy::Belady),
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Lru,
+    Lfu,
+    Static,
+    Belady,
+}
+
+/// Sizes at which the bound is computed: there, each takes a pass of its own.
+const BOUND_SIZES: usize = 16;
+
+fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
+    let layers = &study.data.layers;
+    let per_layer = layers.iter().map(|layer| layer.experts).max().unwrap_or(0);
+    let experts: usize = layers.iter().map(|layer| layer.experts).sum();
+    // Experts per layer, on average.
+    let mut sizes: Vec<usize> = match policy {
+        Policy::Belady => {
+            (1..=BOUND_SIZES).map(|n| (n * per_layer).div_ceil(BOUND_SIZES)).collect()
+        }
+        _ => (1..=per_layer).collect(),
+    };
+    sizes.dedup();
+    let scope = study.overall();
+    let rows = hits(study, policy, &sizes);
+    let row = study.row(metric.name, metric.unit, scope);
+    let estimates = column_ratios(&rows, sizes.len() + 1, scope).unwrap_or_default();
+    sizes
+        .iter()
+        .zip(estimates)
+        .map(|(size, (value, interval))| {
+            let size = size * layers.len();
+            let chance =
+                (policy != Policy::Belady).then(|| (size as f64 / experts as f64).min(1.0));
+            let index = Some(Index::Size(size as u32));
+            MetricRow { index, value, interval, chance, ..row.clone() }
+        })
+        .collect()
+}
+
+/// Hits by size and lookups, `[G, sizes + 1]`.
+fn hits(study: &Study<'_>, policy: Policy, sizes: &[usize]) -> Vec<f64> {
+    let layers = study.data.layers.len();
+    let places: Vec<usize> = (0..layers).collect();
+    let fixed = match policy {
+        Policy::Static => match held_out(study, &places) {
+            None => return Vec::new(),
+            halves => halves,
+        },
+        _ => None,
+    };
+    // Sequences of a group, so that each group is the work of one thread.
+    let mut members: Vec<Vec<&Sequence>> = vec![Vec::new(); study.groups.len()];
+    for (index, sequence) in study.data.sequences.iter().enumerate() {
+        members[study.groups.of_sequence(index)].push(sequence);
+    }
+    let groups: Vec<(usize, Vec<&Sequence>)> = members.into_iter().enumerate().collect();
+    let of_group = |(group, sequences): &(usize, Vec<&Sequence>)| {
+        let requests = sequences
+            .iter()
+            .map(|sequence| ModelRequests::of(&study.data.layers, sequence.start..sequence.end));
+        let mut hits = Hits::new(sizes.len(), layers);
+        let keys = study.data.layers.iter().map(|layer| layer.experts).sum();
+        match (policy, &fixed) {
+            (Policy::Lru, _) => {
+                let mut lru = Lru::new(keys);
+                requests.for_each(|requests| lru.run(&requests, |_, depths| hits.add(depths)));
+            }
+            (Policy::Lfu, _) => {
+                let mut lfu = Lfu::new(keys);
+                requests.for_each(|requests| lfu.run(&requests, |_, depths| hits.add(depths)));
+            }
+            (Policy::Static, Some(halves)) => {
+                let half = &halves[usize::from(study.groups.is_second_half(*group))];
+                requests.for_each(|requests| half.run(&requests, |_, depths| hits.add(depths)));
+            }
+            _ => return bound(requests, sizes, layers),
+        }
+        rows_of(&[hits])
+    };
+    parallel::map(&groups, of_group).concat()
+}
+
+/// Hits of the bound by size, and lookups, `[sizes + 1]`.
+fn bound<'a>(
+    sequences: impl Iterator<Item = ModelRequests<'a>>,
+    sizes: &[usize],
+    layers: usize,
+) -> Vec<f64> {
+    let mut row = vec![0.0; sizes.len() + 1];
+    for requests in sequences {
+        let future = Future::of(&requests);
+        for (sum, size) in row.iter_mut().zip(sizes) {
+            let mut hits = 0u64;
+            belady_hits(&future, Start::Loaded, size * layers, |_, more| hits += u64::from(more));
+            *sum += hits as f64;
+        }
+        row[sizes.len()] += future.uses() as f64;
+    }
+    row
+}
