@@ -53,6 +53,20 @@ pub enum ModelError {
         /// The format recognised.
         format: &'static str,
     },
+    /// The weights are quantised in a format that is not read.
+    #[error(
+        "{path}: weights quantised as {format} ({seen}) are not read; use the model's bf16, f16 or f32 \
+         safetensors, or FP8 in blocks or MXFP4 as first published",
+        path = path.display()
+    )]
+    Quantised {
+        /// The config or the file.
+        path: PathBuf,
+        /// The format recognised.
+        format: String,
+        /// What gave it away.
+        seen: String,
+    },
     /// A shard named in the index is not there.
     #[error("{index}: names the shard {shard:?}, which is not in {dir}", index = index.display(), dir = dir.display())]
     MissingShard {
@@ -153,7 +167,10 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// A tensor has a type that is not read.
-    #[error("{path}: tensor {name:?}: expected F32, F16 or BF16, found {found}", path = path.display())]
+    #[error(
+        "{path}: tensor {name:?}: expected F32, F16, BF16 or F8_E4M3 with block scales, found {found}",
+        path = path.display()
+    )]
     TensorType {
         /// File.
         path: PathBuf,

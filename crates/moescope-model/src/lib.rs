@@ -26,7 +26,7 @@ pub mod ops;
 pub mod spec;
 
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, WeightsSummary};
+pub use checkpoint::{Checkpoint, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};
 pub use dtype::DType;
 pub use error::{ModelError, Result};

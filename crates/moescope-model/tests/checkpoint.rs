@@ -8,13 +8,14 @@ use std::{
 
 use burn::tensor::Device;
 use moescope_model::{
-    Checkpoint, DType, LoadOptions, ModelError, MoeImpl, Result, check_ids, describe, load,
+    Checkpoint, DType, LoadOptions, ModelError, MoeImpl, Result, Unobserved, check_ids, describe,
+    load,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{fixture, tiny};
+use crate::common::{fixture, forward_all, load_f32, tiny};
 
 /// A writable copy of a fixture.
 fn copy(name: &str) -> TempDir {
@@ -113,7 +114,6 @@ fn config_switches_are_honoured_or_refused_by_name() {
         ("use_bidirectional_attention", json!("all")),
         ("hidden_activation", json!("relu")),
         ("tie_word_embeddings", json!(false)),
-        ("quantization_config", json!({"quant_method": "gptq"})),
         ("rope_scaling", json!({"rope_type": "yarn"})),
     ] {
         let dir = copy("gemma4-moe");
@@ -266,6 +266,97 @@ fn other_formats_are_named() {
     assert_says(&message(&dir.path().join("model.gguf")), &["GGUF"]);
     fs::rename(dir.path().join("model.gguf"), dir.path().join("pytorch_model.bin")).unwrap();
     assert_says(&message(dir.path()), &["pickle"]);
+    // Without a config beside it too, and whatever it is called.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("model-Q4_K_M.gguf"), "GGUF").unwrap();
+    assert_says(&message(dir.path()), &["GGUF"]);
+    assert_says(&message(&dir.path().join("model-Q4_K_M.gguf")), &["GGUF"]);
+    for (start, format) in [
+        (&b"GGUF\x03\0\0\0rest of it"[..], "GGUF"),
+        (b"PK\x03\x04rest of it", "pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    ] {
+        let dir = copy("gemma4-moe");
+        fs::write(dir.path().join("model.safetensors"), start).unwrap();
+        assert_says(&message(dir.path()), &["model.safetensors", format]);
+    }
+}
+
+#[test]
+fn quantised_formats_are_named() {
+    let dir = copy("gemma4-moe");
+    edit_config(dir.path(), |c| c["quantization_config"] = json!({"quant_method": "gptq"}));
+    assert_says(&message(dir.path()), &["config.json", "GPTQ", "quant_method", "bf16"]);
+    // The tensors give it away where the config does not.
+    let name = "model.layers.0.mlp.up_proj";
+    for (tensor, dtype, format) in [
+        ("qweight", Dtype::I32, "GPTQ or AWQ"),
+        ("q_weight", Dtype::I32, "EXL2"),
+        ("weight_packed", Dtype::I32, "compressed-tensors"),
+        ("weight.absmax", Dtype::F32, "bitsandbytes"),
+        ("weight_scale", Dtype::F32, "FP8"),
+    ] {
+        let dir = copy("gemma4-moe");
+        edit_weights(dir.path(), |t| {
+            t.remove(&format!("{name}.weight")).unwrap();
+            t.insert(format!("{name}.{tensor}"), (dtype, vec![2], vec![0; 8]));
+        });
+        assert_says(
+            &message(dir.path()),
+            &["model.safetensors", &format!("{name}.{tensor}"), format],
+        );
+    }
+}
+
+/// A weight in FP8 blocks is the stored value times the scale of its block: exact here, as both are chosen.
+#[test]
+fn fp8_blocks_are_decoded() {
+    let name = "model.layers.1.self_attn.q_proj.weight";
+    let dir = copy("gemma4-moe");
+    let plain = copy("gemma4-moe");
+    let mut shape = Vec::new();
+    edit_weights(dir.path(), |t| {
+        let weight = t.get_mut(name).unwrap();
+        shape.clone_from(&weight.1);
+        // Codes 0x38 = 1 and 0xc0 = -2, alternating.
+        let codes = (0..shape[0] * shape[1]).map(|i| [0x38, 0xc0][i % 2]).collect();
+        *weight = (Dtype::F8_E4M3, shape.clone(), codes);
+        let blocks = [shape[0].div_ceil(16), shape[1].div_ceil(32)];
+        let scales: Vec<f32> = (0..blocks[0] * blocks[1]).map(|i| (1 + i) as f32 / 64.0).collect();
+        let bytes = scales.iter().flat_map(|x| x.to_le_bytes()).collect();
+        t.insert(format!("{name}_scale_inv"), (Dtype::F32, blocks.to_vec(), bytes));
+    });
+    edit_config(dir.path(), |c| {
+        c["quantization_config"] =
+            json!({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [16, 32]});
+    });
+    edit_weights(plain.path(), |t| {
+        let columns = shape[1].div_ceil(32);
+        let value = |i: usize| {
+            let block = i / shape[1] / 16 * columns + i % shape[1] / 32;
+            [1.0, -2.0][i % 2] * (1 + block) as f32 / 64.0
+        };
+        let values = (0..shape[0] * shape[1]).flat_map(|i| value(i).to_le_bytes()).collect();
+        t.get_mut(name).unwrap().2 = values;
+    });
+    assert_eq!(
+        Checkpoint::open(dir.path()).unwrap().quantisation().unwrap().to_string(),
+        "FP8 in blocks of 16 x 32, decoded on load"
+    );
+    let logits = |path: &Path| {
+        let model = load_f32(path, &Device::flex(), MoeImpl::Selected);
+        forward_all(model.as_ref(), &[3, 5, 7, 11], 1, &mut Unobserved)
+    };
+    assert_eq!(logits(dir.path()), logits(plain.path()));
+
+    // Scales of another shape, or none, are errors that name the tensor.
+    let scale = format!("{name}_scale_inv");
+    edit_weights(dir.path(), |t| {
+        t.insert(scale.clone(), (Dtype::F32, vec![1, 1], vec![0; 4]));
+    });
+    assert_says(&message(dir.path()), &[&scale, "found [1, 1]"]);
+    edit_weights(dir.path(), |t| drop(t.remove(&scale)));
+    assert_says(&message(dir.path()), &[name, "F8_E4M3", "block scales"]);
 }
 
 #[test]

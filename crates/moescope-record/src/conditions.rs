@@ -61,7 +61,7 @@ impl Conditions<'_> {
                 config_hash: self.checkpoint.config_hash(),
                 weights_hash: self.weights.hash.clone(),
                 dtype: self.dtype.to_string(),
-                quantisation: None,
+                quantisation: self.checkpoint.quantisation().map(|q| q.to_string()),
                 total_parameters: self.spec.total_parameters(),
                 active_parameters: self.spec.active_parameters(),
                 bytes: self.weights.bytes,

@@ -5,21 +5,24 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use burn::tensor::{DType as BurnDType, Device, Tensor, TensorData};
-use half::{bf16, f16};
-use rayon::prelude::*;
+use burn::tensor::{Device, Tensor};
 use safetensors::tensor::{Dtype, TensorInfo};
 
-use super::{Checkpoint, shards::Shard};
+use super::{
+    Checkpoint,
+    fp8::{BlockScales, SCALE_SUFFIX},
+    shards::Shard,
+    values::{BadElement, Stored, Values},
+};
 use crate::{
     dtype::DType,
     error::{ModelError, Result},
 };
 
-/// Elements converted by one task.
-const CHUNK: usize = 1 << 16;
+/// Bytes read and converted at a time. What a load holds beside the weights is two such pieces.
+const PIECE: usize = 16 << 20;
 
-/// Told after every tensor: bytes read so far and in all.
+/// Told after every piece read: bytes so far and in all.
 pub type LoadProgress<'a> = &'a dyn Fn(u64, u64);
 
 /// Reads the tensors of a checkpoint below a name prefix, each exactly once.
@@ -108,11 +111,7 @@ impl<'a> Loader<'a> {
     ///
     /// As [`Loader::weight`].
     pub fn host(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        match self.values(name, &[len], DType::F32)? {
-            Values::F32(values) => Ok(values),
-            // `values` converts to the type asked for.
-            Values::F16(_) | Values::Bf16(_) => unreachable!("asked for f32"),
-        }
+        self.values(name, &[len], DType::F32).map(Values::into_f32)
     }
 
     /// Several matrices `[rows_i, columns]` stacked into one `[sum rows_i, columns]`, so that one
@@ -124,14 +123,14 @@ impl<'a> Loader<'a> {
     pub fn stacked(&self, parts: &[(String, usize)], columns: usize) -> Result<Tensor<2>> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
         let mut values = Values::with_capacity(self.dtype, rows * columns);
-        self.append(&mut values, parts, columns)?;
+        self.append_stack(parts, columns, &mut values)?;
         self.upload(values, [rows, columns])
     }
 
     /// One such stack for each of `experts`, as one tensor `[E, rows, columns]`; `parts` names the
     /// matrices of an expert.
     ///
-    /// On the host lie the tensor and one matrix at a time.
+    /// Beside the tensor, the host holds two pieces of what is being read.
     ///
     /// # Errors
     ///
@@ -145,7 +144,7 @@ impl<'a> Loader<'a> {
         let rows = parts(0).iter().map(|(_, rows)| rows).sum();
         let mut values = Values::with_capacity(self.dtype, experts * rows * columns);
         for expert in 0..experts {
-            self.append(&mut values, &parts(expert), columns)?;
+            self.append_stack(&parts(expert), columns, &mut values)?;
         }
         self.upload(values, [experts, rows, columns])
     }
@@ -158,14 +157,18 @@ impl<'a> Loader<'a> {
     pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
         let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
         let beside = beside.strip_suffix("model.").unwrap_or(beside);
-        self.upload(self.full(format!("{beside}{name}"), &shape, self.dtype)?, shape)
+        let mut values = Values::with_capacity(self.dtype, shape.iter().product());
+        self.append_full(format!("{beside}{name}"), &shape, &mut values)?;
+        self.upload(values, shape)
     }
 
-    fn append(&self, values: &mut Values, parts: &[(String, usize)], columns: usize) -> Result<()> {
-        for (name, rows) in parts {
-            values.append(self.values(name, &[*rows, columns], self.dtype)?);
-        }
-        Ok(())
+    fn append_stack(
+        &self,
+        parts: &[(String, usize)],
+        columns: usize,
+        out: &mut Values,
+    ) -> Result<()> {
+        parts.iter().try_for_each(|(name, rows)| self.append(name, &[*rows, columns], out))
     }
 
     /// Refuses tensors nobody took, except those `skip` knows by their full name.
@@ -202,17 +205,91 @@ impl<'a> Loader<'a> {
     }
 
     fn values(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Values> {
-        self.full(format!("{}{name}", self.prefix), shape, dtype)
+        let mut values = Values::with_capacity(dtype, shape.iter().product());
+        self.append(name, shape, &mut values)?;
+        Ok(values)
     }
 
-    /// Values of the tensor with this full name.
-    fn full(&self, name: String, shape: &[usize], dtype: DType) -> Result<Values> {
-        let &(shard, info) =
-            self.tensors.get(name.as_str()).ok_or_else(|| ModelError::MissingTensor {
+    /// Appends the values of one stored tensor to `out`, converted to the type `out` holds.
+    ///
+    /// The one way from files to values: read and converted piece by piece, so that packing many
+    /// tensors into one holds the packed one and two pieces.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::weight`].
+    pub(crate) fn append(&self, name: &str, shape: &[usize], out: &mut Values) -> Result<()> {
+        self.append_full(format!("{}{name}", self.prefix), shape, out)
+    }
+
+    /// The same for the full name of a tensor.
+    fn append_full(&self, name: String, shape: &[usize], out: &mut Values) -> Result<()> {
+        let tensor = self.find(name, shape)?;
+        let stored = match tensor.info.dtype {
+            Dtype::F32 => Stored::F32,
+            Dtype::F16 => Stored::F16,
+            Dtype::BF16 => Stored::Bf16,
+            Dtype::F8_E4M3 => return self.append_fp8(&tensor, out),
+            _ => return Err(tensor.wrong_type()),
+        };
+        let mut done = 0;
+        let dtype = out.dtype();
+        self.stream(&tensor, stored.bytes(), PIECE, &mut |bytes| {
+            out.extend_stored(bytes, stored).map_err(|bad| tensor.bad(dtype, done, bad))?;
+            done += bytes.len() / stored.bytes();
+            Ok(())
+        })
+    }
+
+    /// Appends a weight stored in 8-bit floats with a scale per block.
+    fn append_fp8(&self, tensor: &Found<'_>, out: &mut Values) -> Result<()> {
+        let scale_name = format!("{}{SCALE_SUFFIX}", tensor.name);
+        let scaled = self.tensors.contains_key(&scale_name);
+        let (&[rows, columns], true) = (tensor.info.shape.as_slice(), scaled) else {
+            return Err(tensor.wrong_type());
+        };
+        let block = self.checkpoint.fp8_block();
+        let shape = BlockScales::shape(rows, columns, block);
+        let mut scales = Values::with_capacity(DType::F32, shape.iter().product());
+        self.append_full(scale_name, &shape, &mut scales)?;
+        let scales = BlockScales { scales: scales.into_f32(), block, columns };
+        let (mut row, dtype) = (0, out.dtype());
+        // A code becomes an f32 on its way.
+        self.stream(tensor, columns, PIECE / 4, &mut |codes| {
+            let values = scales.decode(codes, row);
+            out.extend_f32(&values).map_err(|bad| tensor.bad(dtype, row * columns, bad))?;
+            row += codes.len() / columns;
+            Ok(())
+        })
+    }
+
+    /// The bytes of a tensor as stored, for formats decoded by their family.
+    ///
+    /// # Errors
+    ///
+    /// The tensor is missing or has another shape or type.
+    pub fn bytes(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Vec<u8>> {
+        let tensor = self.find(format!("{}{name}", self.prefix), shape)?;
+        if tensor.info.dtype != dtype {
+            return Err(tensor.wrong_type());
+        }
+        let mut out = Vec::with_capacity(tensor.len());
+        self.stream(&tensor, 1, PIECE, &mut |bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Locates a tensor by its full name.
+    fn find(&self, name: String, shape: &[usize]) -> Result<Found<'a>> {
+        let Some(&(shard, info)) = self.tensors.get(&name) else {
+            return Err(ModelError::MissingTensor {
                 path: self.checkpoint.dir().to_owned(),
-                name: name.clone(),
+                name,
                 shape: shape.to_vec(),
-            })?;
+            });
+        };
         if info.shape != shape {
             return Err(ModelError::Shape {
                 path: shard.path.clone(),
@@ -221,113 +298,85 @@ impl<'a> Loader<'a> {
                 found: info.shape.clone(),
             });
         }
-        let bytes = shard.bytes(info.data_offsets);
-        let converted = match info.dtype {
-            Dtype::F32 => convert::<4>(bytes, dtype, f32::from_le_bytes),
-            Dtype::F16 => convert::<2>(bytes, dtype, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => convert::<2>(bytes, dtype, |b| bf16::from_le_bytes(b).to_f32()),
-            other => {
-                return Err(ModelError::TensorType {
-                    path: shard.path.clone(),
-                    name,
-                    found: format!("{other:?}"),
-                });
-            }
-        };
-        let values = converted.map_err(|(index, value)| {
-            let (path, name) = (shard.path.clone(), name.clone());
-            match value.is_finite() {
-                true => ModelError::OutOfRange { path, name, index, dtype: dtype.as_str() },
-                false => ModelError::NotFinite { path, name, index, value },
-            }
-        })?;
+        Ok(Found { shard, info, name })
+    }
+
+    /// Shows the bytes of a tensor in order, in pieces of about `piece` bytes and a multiple of `align`, and
+    /// marks it as taken.
+    ///
+    /// The next piece is read and this one hashed while `each` works on it.
+    fn stream(
+        &self,
+        tensor: &Found<'_>,
+        align: usize,
+        piece: usize,
+        each: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<()> {
+        let (len, step) = (tensor.len(), (piece / align.max(1)).max(1) * align.max(1));
         let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{name} {:?} {:?}", info.dtype, info.shape).as_bytes());
-        hasher.update(bytes);
-        self.hashes.borrow_mut().insert(name, hasher.finalize());
-        self.read.set(self.read.get() + bytes.len() as u64);
-        (self.progress)(self.read.get(), self.to_read);
-        Ok(values)
+        let header = format!("{} {:?} {:?}", tensor.name, tensor.info.dtype, tensor.info.shape);
+        hasher.update(header.as_bytes());
+        let read = |at: usize, piece: &mut Vec<u8>| {
+            piece.resize(step.min(len - at), 0);
+            tensor.shard.read(tensor.info.data_offsets.0 + at, piece)
+        };
+        let (mut piece, mut next) = (Vec::new(), Vec::new());
+        read(0, &mut piece)?;
+        let mut at = 0;
+        while !piece.is_empty() {
+            at += piece.len();
+            let mut hash = || {
+                hasher.update(&piece);
+            };
+            let work = || rayon::join(|| each(&piece), &mut hash).0;
+            let (worked, read) = rayon::join(work, || read(at, &mut next));
+            worked?;
+            read?;
+            self.read.set(self.read.get() + piece.len() as u64);
+            (self.progress)(self.read.get(), self.to_read);
+            std::mem::swap(&mut piece, &mut next);
+        }
+        self.hashes.borrow_mut().insert(tensor.name.clone(), hasher.finalize());
+        Ok(())
     }
 
     fn upload<const D: usize>(&self, values: Values, shape: [usize; D]) -> Result<Tensor<D>> {
-        let (data, dtype) = match values {
-            Values::F32(v) => (TensorData::new(v, shape), BurnDType::F32),
-            Values::F16(v) => (TensorData::new(v, shape), BurnDType::F16),
-            Values::Bf16(v) => (TensorData::new(v, shape), BurnDType::BF16),
-        };
+        let (data, dtype) = values.into_data(shape);
         let elements: usize = shape.iter().product();
         self.bytes.set(self.bytes.get() + (elements * dtype.size()) as u64);
         Ok(Tensor::from_data(data, (&self.device, dtype)))
     }
 }
 
-/// Values of one tensor in the type they are held in.
-enum Values {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
+/// A tensor of the expected shape, located.
+struct Found<'a> {
+    shard: &'a Shard,
+    info: &'a TensorInfo,
+    /// Full name.
+    name: String,
 }
 
-impl Values {
-    fn with_capacity(dtype: DType, elements: usize) -> Self {
-        match dtype {
-            DType::F32 => Values::F32(Vec::with_capacity(elements)),
-            DType::F16 => Values::F16(Vec::with_capacity(elements)),
-            DType::Bf16 => Values::Bf16(Vec::with_capacity(elements)),
+impl Found<'_> {
+    /// Bytes stored.
+    fn len(&self) -> usize {
+        self.info.data_offsets.1 - self.info.data_offsets.0
+    }
+
+    /// The error for a type that is not read.
+    fn wrong_type(&self) -> ModelError {
+        ModelError::TensorType {
+            path: self.shard.path.clone(),
+            name: self.name.clone(),
+            found: format!("{:?}", self.info.dtype),
         }
     }
 
-    fn append(&mut self, more: Values) {
-        match (self, more) {
-            (Values::F32(a), Values::F32(b)) => a.extend(b),
-            (Values::F16(a), Values::F16(b)) => a.extend(b),
-            (Values::Bf16(a), Values::Bf16(b)) => a.extend(b),
-            // Both sides come from `Loader::values` with the same type.
-            _ => unreachable!("stacked parts have one type"),
+    /// The error for an element that is not finite in the type held; `done` came before its piece.
+    fn bad(&self, dtype: DType, done: usize, (index, value): BadElement) -> ModelError {
+        let (path, name, index) = (self.shard.path.clone(), self.name.clone(), done + index);
+        match value.is_finite() {
+            true => ModelError::OutOfRange { path, name, index, dtype: dtype.as_str() },
+            false => ModelError::NotFinite { path, name, index, value },
         }
-    }
-}
-
-/// Decodes `N`-byte elements, checks them and converts them to `dtype`.
-///
-/// Fails with the index of the first element that is not finite after conversion, and its value before.
-fn convert<const N: usize>(
-    bytes: &[u8],
-    dtype: DType,
-    decode: fn([u8; N]) -> f32,
-) -> Result<Values, (usize, f32)> {
-    match dtype {
-        DType::F32 => each(bytes, decode, |x| x, |x| *x).map(Values::F32),
-        DType::F16 => each(bytes, decode, f16::from_f32, |x| x.to_f32()).map(Values::F16),
-        DType::Bf16 => each(bytes, decode, bf16::from_f32, |x| x.to_f32()).map(Values::Bf16),
-    }
-}
-
-fn each<const N: usize, T: Copy + Default + Send>(
-    bytes: &[u8],
-    decode: fn([u8; N]) -> f32,
-    encode: impl Fn(f32) -> T + Sync,
-    value: impl Fn(&T) -> f32 + Sync,
-) -> Result<Vec<T>, (usize, f32)> {
-    let (elements, _) = bytes.as_chunks::<N>();
-    let mut out = vec![T::default(); elements.len()];
-    let bad = out
-        .par_chunks_mut(CHUNK)
-        .zip(elements.par_chunks(CHUNK))
-        .enumerate()
-        .filter_map(|(chunk, (out, elements))| {
-            let mut finite = true;
-            for (o, e) in out.iter_mut().zip(elements) {
-                *o = encode(decode(*e));
-                finite &= value(o).is_finite();
-            }
-            let at = (!finite).then(|| out.iter().position(|o| !value(o).is_finite()))??;
-            Some((chunk * CHUNK + at, decode(elements[at])))
-        })
-        .min_by_key(|(index, _)| *index);
-    match bad {
-        None => Ok(out),
-        Some(bad) => Err(bad),
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! Opening maps the files and reads their headers; tensors are read one at a time by [`Loader`].
 
+mod formats;
+mod fp8;
 mod loader;
 mod shards;
+mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use formats::Quantisation;
 pub use loader::{LoadProgress, Loader, WeightsSummary};
 use serde_json::{Map, Value};
 
@@ -19,6 +23,7 @@ pub struct Checkpoint {
     config_path: PathBuf,
     config_bytes: Vec<u8>,
     config: Map<String, Value>,
+    quantisation: Option<Quantisation>,
     shards: Vec<Shard>,
 }
 
@@ -28,10 +33,11 @@ impl Checkpoint {
     /// # Errors
     ///
     /// The path or `config.json` is missing or malformed, a shard is missing, cut short, or points
-    /// outside the directory, or the checkpoint is in another format.
+    /// outside the directory, or the checkpoint is in a format that is not read.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint = Self::open_config(path)?;
         checkpoint.shards = shards::open(path, &checkpoint.dir)?;
+        formats::check_tensors(&checkpoint.shards)?;
         Ok(checkpoint)
     }
 
@@ -48,16 +54,20 @@ impl Checkpoint {
                 hint: "; expected a directory with config.json and model.safetensors".into(),
             });
         }
+        let is_json = path.is_file() && path.extension().is_some_and(|e| e == "json");
+        if let Some(format) = formats::other_format(path).filter(|_| path.is_file() && !is_json) {
+            return Err(ModelError::Format { path: path.to_owned(), format });
+        }
         let dir = match path.is_dir() {
             true => path.to_owned(),
             false => path.parent().map_or_else(PathBuf::new, Path::to_owned),
         };
-        let config_path = match path.extension().is_some_and(|e| e == "json") && path.is_file() {
-            true => path.to_owned(),
-            false => dir.join("config.json"),
-        };
+        let config_path = if is_json { path.to_owned() } else { dir.join("config.json") };
+        if let Some(format) = formats::other_format_in(&dir).filter(|_| !config_path.exists()) {
+            return Err(ModelError::Format { path: path.to_owned(), format });
+        }
         let config_bytes = read(&config_path, "config.json")?;
-        let config = match parse(&config_path, &config_bytes)? {
+        let mut config = match parse(&config_path, &config_bytes)? {
             Value::Object(map) => map,
             other => {
                 return Err(ModelError::Config {
@@ -68,7 +78,9 @@ impl Checkpoint {
                 });
             }
         };
-        Ok(Checkpoint { dir, config_path, config_bytes, config, shards: Vec::new() })
+        let quantisation = formats::take_quantisation(&config_path, &mut config)?;
+        let shards = Vec::new();
+        Ok(Checkpoint { dir, config_path, config_bytes, config, quantisation, shards })
     }
 
     /// A model of the catalog: its config, no weights.
@@ -99,7 +111,21 @@ impl Checkpoint {
         &self.config_path
     }
 
-    /// The top level of `config.json`.
+    /// The quantised format of the weights on disk, decoded while loading.
+    pub fn quantisation(&self) -> Option<Quantisation> {
+        self.quantisation
+    }
+
+    /// Rows and columns that share a scale where a weight is stored in FP8.
+    fn fp8_block(&self) -> [usize; 2] {
+        match self.quantisation {
+            Some(Quantisation::Fp8Blocks { block }) => block,
+            // Not named in the config: the one size in use, which the shape of the scales confirms.
+            Some(Quantisation::Mxfp4) | None => [128, 128],
+        }
+    }
+
+    /// The top level of `config.json`, without what says how weights are quantised: that is honoured here.
     pub fn config(&self) -> &Map<String, Value> {
         &self.config
     }

@@ -3,66 +3,62 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io::{Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use memmap2::Mmap;
 use safetensors::{SafeTensors, tensor::Metadata};
 use serde_json::Value;
 
-use super::{parse, read};
+use super::{formats, parse, read};
 use crate::error::{ModelError, Result};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Checkpoint files of formats that are not read, by file extension.
-const OTHER_FORMATS: &[(&str, &str)] = &[
-    ("gguf", "GGUF"),
-    ("ggml", "GGML"),
-    ("bin", "PyTorch pickle (.bin)"),
-    ("pt", "PyTorch pickle (.pt)"),
-    ("pth", "PyTorch pickle (.pth)"),
-    ("ckpt", "PyTorch pickle (.ckpt)"),
-    ("onnx", "ONNX"),
-    ("h5", "Keras (.h5)"),
-    ("msgpack", "Flax (.msgpack)"),
-];
-
-/// One safetensors file, mapped.
+/// One safetensors file, open, its header read.
+///
+/// Tensors are read, not mapped: pages of a mapping count as this process's memory until it drops
+/// them, and a file cut short while it is mapped ends the process instead of the load.
 pub(crate) struct Shard {
     pub(crate) path: PathBuf,
     pub(crate) metadata: Metadata,
-    map: Mmap,
-    data_start: usize,
+    file: Mutex<File>,
+    data_start: u64,
 }
 
 impl Shard {
     fn open(path: &Path) -> Result<Self> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
-        // SAFETY: the mapping is read-only; a file that another process cuts short while it is
-        // mapped can raise SIGBUS, the accepted risk of every mapped checkpoint.
+        // SAFETY: the mapping is read-only and dropped when the header is parsed; a file that another
+        // process cuts short in that moment can raise SIGBUS.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
-            ModelError::Safetensors { path: path.to_owned(), reason: e.to_string() }
-        })?;
-        Ok(Shard { path: path.to_owned(), metadata, map, data_start: 8 + header })
+        let (header, metadata) =
+            SafeTensors::read_metadata(&map).map_err(|e| match formats::magic(path) {
+                Some(format) => ModelError::Format { path: path.to_owned(), format },
+                None => ModelError::Safetensors { path: path.to_owned(), reason: e.to_string() },
+            })?;
+        let data_start = 8 + header as u64;
+        Ok(Shard { path: path.to_owned(), metadata, file: Mutex::new(file), data_start })
     }
 
-    /// Bytes of a tensor, by its offsets in the data section (validated when the header was read).
-    pub(crate) fn bytes(&self, offsets: (usize, usize)) -> &[u8] {
-        &self.map[self.data_start + offsets.0..self.data_start + offsets.1]
+    /// Fills `piece` with the bytes at `offset` of the data section.
+    pub(crate) fn read(&self, offset: usize, piece: &mut [u8]) -> Result<()> {
+        // Position and read belong together; a panic between them leaves nothing half-done.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.data_start + offset as u64))
+            .and_then(|_| file.read_exact(piece))
+            .map_err(|source| ModelError::Io { path: self.path.clone(), source })
     }
 }
 
 /// Finds and maps the files of the checkpoint at `path`, whose directory is `dir`.
 pub(crate) fn open(path: &Path, dir: &Path) -> Result<Vec<Shard>> {
     if path.is_file() && path.extension().is_none_or(|e| e != "json") {
-        return match other_format(path) {
-            Some(format) => Err(ModelError::Format { path: path.to_owned(), format }),
-            None => Ok(vec![Shard::open(path)?]),
-        };
+        return Ok(vec![Shard::open(path)?]);
     }
     let index = dir.join(INDEX);
     if index.is_file() {
@@ -72,12 +68,7 @@ pub(crate) fn open(path: &Path, dir: &Path) -> Result<Vec<Shard>> {
     if single.is_file() {
         return Ok(vec![Shard::open(&single)?]);
     }
-    let format = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| other_format(&entry.ok()?.path()))
-        .next();
-    Err(match format {
+    Err(match formats::other_format_in(dir) {
         Some(format) => ModelError::Format { path: dir.to_owned(), format },
         None => {
             ModelError::NotFound { path: single, what: "weights", hint: format!(", nor {INDEX}") }
@@ -130,9 +121,4 @@ fn open_index(index: &Path, dir: &Path) -> Result<Vec<Shard>> {
         shards.push(shard);
     }
     Ok(shards)
-}
-
-fn other_format(path: &Path) -> Option<&'static str> {
-    let extension = path.extension()?.to_str()?;
-    OTHER_FORMATS.iter().find(|(e, _)| *e == extension).map(|(_, format)| *format)
 }
