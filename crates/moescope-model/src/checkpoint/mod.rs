@@ -92,11 +92,14 @@ impl Checkpoint {
         let config_path = PathBuf::from(crate::catalog::path(&entry.name));
         let config_bytes = serde_json::to_vec(&entry.config)
             .map_err(|source| ModelError::Json { path: config_path.clone(), source })?;
+        let mut config = entry.config.clone();
+        let quantisation = formats::take_quantisation(&config_path, &mut config)?;
         Ok(Checkpoint {
             dir: PathBuf::from(&entry.name),
             config_path,
             config_bytes,
-            config: entry.config.clone(),
+            config,
+            quantisation,
             shards: Vec::new(),
         })
     }
