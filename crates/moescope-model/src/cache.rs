@@ -2,7 +2,7 @@
 //!
 //! A full-attention layer keeps every token up to the capacity. A sliding layer keeps its window
 //! as a ring: the token at position p lives in slot p mod window. Shapes: B sequences, N key/value
-//! heads, S new tokens, C slots, D head size.
+//! heads, S new tokens, C slots, D size of a key, Dv size of a value.
 
 use burn::tensor::{Device, Tensor, s};
 
@@ -69,15 +69,28 @@ impl KvCache {
         }
     }
 
-    /// Adds the keys and values `[B, N, S, D]` of the current tokens to a layer; returns all keys and
-    /// values the current tokens may attend to and which of them each token sees.
+    /// Adds the keys `[B, N, S, D]` and values `[B, N, S, Dv]` of the current tokens to a layer; returns
+    /// all keys and values the current tokens may attend to and which of them each token sees.
     pub(crate) fn extend(
         &mut self,
         layer: usize,
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>, KeySpan) {
-        self.layers[layer].extend(keys, values, self.len)
+        let layer = &mut self.layers[layer];
+        let (values, _) = layer.values.extend(values, self.len);
+        let (keys, span) = layer.keys.extend(keys, self.len);
+        (keys, values, span)
+    }
+
+    /// As [`KvCache::extend`] for a layer whose values are the first columns of its keys
+    /// ([`KvSpec::value_dim`] 0): `[B, N, S, D]` are kept once.
+    pub(crate) fn extend_latent(
+        &mut self,
+        layer: usize,
+        latents: Tensor<4>,
+    ) -> (Tensor<4>, KeySpan) {
+        self.layers[layer].keys.extend(latents, self.len)
     }
 
     /// Counts the current tokens as seen, once all layers are done.
@@ -87,49 +100,50 @@ impl KvCache {
 }
 
 struct LayerCache {
-    /// Keys and values `[B, N, C, D]`; absent in a layer that reuses another's.
-    store: Option<(Tensor<4>, Tensor<4>)>,
-    window: Option<usize>,
-    slots: usize,
+    keys: Ring,
+    values: Ring,
 }
 
 impl LayerCache {
     fn new(kv: &KvSpec, batch: usize, capacity: usize, device: &Device) -> Self {
+        let ring = |dim| Ring::new(kv, dim, batch, capacity, device);
+        LayerCache { keys: ring(kv.head_dim), values: ring(kv.value_dim) }
+    }
+}
+
+struct Ring {
+    /// `[B, N, C, D]`; absent in a layer that reuses another's.
+    store: Option<Tensor<4>>,
+    window: Option<usize>,
+    slots: usize,
+}
+
+impl Ring {
+    fn new(kv: &KvSpec, dim: usize, batch: usize, capacity: usize, device: &Device) -> Self {
         let slots = kv.window.map_or(capacity, |window| window.min(capacity)).max(1);
-        let empty = || Tensor::zeros([batch, kv.heads, slots, kv.head_dim], device);
-        LayerCache { store: (kv.heads > 0).then(|| (empty(), empty())), window: kv.window, slots }
+        let empty = || Tensor::zeros([batch, kv.heads, slots, dim], device);
+        Ring { store: (kv.heads * dim > 0).then(empty), window: kv.window, slots }
     }
 
-    fn extend(
-        &mut self,
-        keys: Tensor<4>,
-        values: Tensor<4>,
-        seen: usize,
-    ) -> (Tensor<4>, Tensor<4>, KeySpan) {
-        // Callers extend only layers that have heads of their own.
-        let Some((old_keys, old_values)) = self.store.take() else {
-            unreachable!("layer without a cache")
-        };
-        let new = keys.dims()[2];
-        let mask = |offset| Some(CausalMask { offset, window: self.window });
+    fn extend(&mut self, rows: Tensor<4>, seen: usize) -> (Tensor<4>, KeySpan) {
+        // Callers extend only layers that have heads of their own, with the rows they keep.
+        let Some(old) = self.store.take() else { unreachable!("layer without a cache") };
+        let new = rows.dims()[2];
         // More than one new token needs the keys in the order of their positions: the old ones that
         // are still in reach, then the new ones. One new token sees everything the ring holds.
-        let (attend, span) = if new > 1 {
-            let kept = seen.min(self.slots);
-            let join = |old: &Tensor<4>, new: &Tensor<4>| match kept {
-                0 => new.clone(),
-                _ => Tensor::cat(vec![in_order(old, seen, self.slots), new.clone()], 2),
-            };
-            let attend = (join(&old_keys, &keys), join(&old_values, &values));
-            (Some(attend), KeySpan { len: kept + new, mask: mask(kept) })
-        } else {
-            (None, KeySpan { len: (seen + 1).min(self.slots), mask: None })
+        if new == 1 {
+            let ring = write(old, rows, seen, self.slots);
+            self.store = Some(ring.clone());
+            return (ring, KeySpan { len: (seen + 1).min(self.slots), mask: None });
+        }
+        let kept = seen.min(self.slots);
+        let attend = match kept {
+            0 => rows.clone(),
+            _ => Tensor::cat(vec![in_order(&old, seen, self.slots), rows.clone()], 2),
         };
-        let keys = write(old_keys, keys, seen, self.slots);
-        let values = write(old_values, values, seen, self.slots);
-        self.store = Some((keys.clone(), values.clone()));
-        let (keys, values) = attend.unwrap_or((keys, values));
-        (keys, values, span)
+        self.store = Some(write(old, rows, seen, self.slots));
+        let mask = Some(CausalMask { offset: kept, window: self.window });
+        (attend, KeySpan { len: kept + new, mask })
     }
 }
 
@@ -179,15 +193,15 @@ mod tests {
     /// the tokens in reach, in order.
     #[test]
     fn ring_keeps_the_window_in_any_chunking() {
-        let kv = KvSpec { heads: 1, head_dim: 1, window: Some(4) };
+        let kv = KvSpec { heads: 1, head_dim: 1, value_dim: 0, window: Some(4) };
         for mask in 0u32..1 << 10 {
-            let mut layer = LayerCache::new(&kv, 1, 100, &Device::flex());
+            let mut ring = Ring::new(&kv, 1, 1, 100, &Device::flex());
             let mut seen = 0;
             for end in 1..=11 {
                 if end < 11 && mask >> (end - 1) & 1 == 0 {
                     continue;
                 }
-                let (keys, _, span) = layer.extend(tokens(seen, end), tokens(seen, end), seen);
+                let (keys, span) = ring.extend(tokens(seen, end), seen);
                 let mut got = positions(keys.slice(s![.., .., 0..span.len, ..]));
                 if end - seen == 1 {
                     got.sort_by(f32::total_cmp);

@@ -139,6 +139,12 @@ impl Section {
         }
     }
 
+    /// The keys of a nested object that is not taken yet; none where there is no such object.
+    pub fn keys_in(&self, key: &str) -> Vec<String> {
+        let nested = self.map.get(key).and_then(Value::as_object);
+        nested.map_or_else(Vec::new, |map| map.keys().cloned().collect())
+    }
+
     /// The keys left, for sections with free names.
     pub fn keys(&self) -> Vec<String> {
         self.map.keys().cloned().collect()

@@ -3,6 +3,8 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::ops::router::{Choice, spread};
+
 /// Routing of one MoE layer for the tokens of one forward pass.
 ///
 /// Shapes: T tokens (batch x new tokens, row-major), E experts, K experts per token.
@@ -10,12 +12,31 @@ use burn::tensor::{Int, Tensor};
 pub struct Routing {
     /// Index among all decoder layers.
     pub layer: u16,
-    /// Router probabilities over all experts, `[T, E]`, f32.
+    /// A distribution over all experts, `[T, E]`, f32: the router's softmax, or its sigmoid scores divided
+    /// by their sum.
     pub probs: Tensor<2>,
+    /// What experts were chosen by where that is not `probs`, `[T, E]`, f32; see [`Choice::scores`].
+    pub scores: Option<Tensor<2>>,
     /// Selected experts in rank order, `[T, K]`.
     pub experts: Tensor<2, Int>,
     /// Weights as applied to the experts' outputs, `[T, K]`, f32.
     pub weights: Tensor<2>,
+    /// L2 norm of each selected expert's output before its weight is applied, `[T, K]`, f32; only for
+    /// observers that [want](Observer::wants_output_norms) them.
+    pub output_norms: Option<Tensor<2>>,
+}
+
+impl Routing {
+    /// What the router of `layer` decided.
+    pub fn of(layer: u16, choice: Choice, output_norms: Option<Tensor<2>>) -> Self {
+        let Choice { probs, scores, experts, weights } = choice;
+        Routing { layer, probs, scores, experts, weights, output_norms }
+    }
+
+    /// Entropy (nats) and margin of the decision, `[T]` each; see [`spread`].
+    pub fn spread(&self) -> (Tensor<1>, Tensor<1>) {
+        spread(self.probs.clone(), self.scores.clone(), self.experts.clone())
+    }
 }
 
 /// A part of a forward pass that can be timed by itself.
@@ -56,6 +77,12 @@ impl Component {
 ///
 /// Hidden states are `[T, H]`, f32.
 pub trait Observer: Send {
+    /// Whether [`Routing::output_norms`] should be computed, at the cost of keeping every selected expert's
+    /// output apart for a moment.
+    fn wants_output_norms(&self) -> bool {
+        false
+    }
+
     /// The residual stream after the embedding.
     fn embedded(&mut self, _hidden: &Tensor<2>) {}
 

@@ -85,8 +85,10 @@ pub struct MoeLayerSpec {
 pub struct KvSpec {
     /// Key/value heads; 0 where the layer reuses those of another.
     pub heads: usize,
-    /// Size of a head, D.
+    /// Size of a key, D.
     pub head_dim: usize,
+    /// Size of a value; 0 where values are the first columns of the keys (latent attention).
+    pub value_dim: usize,
     /// Tokens kept at most; `None` is all of them.
     pub window: Option<usize>,
 }
@@ -167,7 +169,7 @@ impl ModelSpec {
             .iter()
             .map(|kv| {
                 let kept = kv.window.map_or(tokens, |window| window.min(tokens));
-                (2 * kv.heads * kv.head_dim * kept * 4) as u64
+                (kv.heads * (kv.head_dim + kv.value_dim) * kept * 4) as u64
             })
             .sum()
     }

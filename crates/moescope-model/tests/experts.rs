@@ -7,7 +7,7 @@ use moescope_model::{
     ops::{
         activation::Activation,
         experts::{Experts, IMPLEMENTATIONS},
-        router::{Choice, RouterRule, route},
+        router::{Choice, PerExpert, RouterRule, route},
     },
 };
 use proptest::prelude::*;
@@ -88,13 +88,14 @@ fn check(s: Sizes, seed: u64, device: &Device, dtype: BurnDType, tolerance: f32)
     let experts = Experts {
         gate_up: weight(&gate_up, [s.experts, 2 * s.inner, s.hidden]),
         down: weight(&down, [s.experts, s.hidden, s.inner]),
+        biases: None,
         activation: Activation::Silu,
     };
-    let rule = RouterRule { top_k: s.top_k, renormalise: true };
-    let choice = route(matrix(&logits, [s.tokens, s.experts]), rule, None);
+    let rule = RouterRule::softmax_renormalised(s.top_k);
+    let choice = route(matrix(&logits, [s.tokens, s.experts]), rule, PerExpert::default());
     for (name, implementation) in IMPLEMENTATIONS {
         let x = matrix(&x, [s.tokens, s.hidden]);
-        let got = floats(experts.forward(x, &choice, *implementation));
+        let got = floats(experts.forward(x, &choice, *implementation, false).sum);
         assert_close(&got, &want, tolerance, &format!("{name} {s:?} {dtype:?}"));
     }
 }
@@ -143,7 +144,7 @@ fn every_implementation_on_wgpu() {
 #[test]
 fn equal_probabilities_go_to_the_lowest_index() {
     let logits = Tensor::<2>::zeros([2, 6], &Device::flex());
-    let choice = route(logits, RouterRule { top_k: 3, renormalise: true }, None);
+    let choice = route(logits, RouterRule::softmax_renormalised(3), PerExpert::default());
     let Choice { experts, weights, .. } = choice;
     assert_eq!(ints(experts), [0, 1, 2, 0, 1, 2]);
     assert_close(&floats(weights), &[1.0 / 3.0; 6], 1e-6, "weights");
@@ -152,7 +153,7 @@ fn equal_probabilities_go_to_the_lowest_index() {
 #[test]
 fn weights_without_renormalisation_are_probabilities() {
     let logits = Tensor::<2>::from_floats([[2.0, 0.0, 1.0]], &Device::flex());
-    let choice = route(logits, RouterRule { top_k: 2, renormalise: false }, None);
+    let choice = route(logits, RouterRule::softmax(2), PerExpert::default());
     assert_eq!(ints(choice.experts), [0, 2]);
     let sum = 2f32.exp() + 1.0 + 1f32.exp();
     let want = [2f32.exp() / sum, 1f32.exp() / sum];

@@ -248,7 +248,7 @@ impl Handles {
         let mut groups: Vec<Group> = routed
             .into_iter()
             .map(|r| {
-                let (entropy, margin) = ops::router::spread(r.probs.clone(), r.experts.clone());
+                let (entropy, margin) = r.spread();
                 let probs = keep_probs.then_some(r.probs);
                 Group { experts: r.experts, weights: r.weights, entropy, margin, probs }
             })

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     ops::{
         attention::{Heads, Scores, attend},
-        linear::linear,
+        linear::Linear,
         norm::RmsNorm,
     },
     spec::{KvSpec, Part},
@@ -43,8 +43,12 @@ pub(crate) struct AttentionShape {
     pub(crate) window: Option<usize>,
     /// Which of the decoder's rotary embeddings.
     pub(crate) rope: usize,
-    /// From dot products to scores.
-    pub(crate) scores: Scores,
+    /// Multiplies dot products.
+    pub(crate) scale: f32,
+    /// `cap * tanh(score / cap)`, where the family has it.
+    pub(crate) soft_cap: Option<f32>,
+    /// Whether each query head has a sink (`sinks`): a score that competes and has no value.
+    pub(crate) sinks: bool,
 }
 
 /// RMS norms of queries and keys, before they are rotated.
@@ -82,7 +86,9 @@ impl AttentionShape {
             clip: None,
             window: None,
             rope: 0,
-            scores: Scores { scale: (sizes.head_dim as f32).powf(-0.5), soft_cap: None },
+            scale: (sizes.head_dim as f32).powf(-0.5),
+            soft_cap: None,
+            sinks: false,
         }
     }
 
@@ -112,7 +118,12 @@ impl MixShape for AttentionShape {
     type Loaded = Attention;
 
     fn kv(&self) -> KvSpec {
-        KvSpec { heads: self.kv_heads, head_dim: self.head_dim, window: self.window }
+        KvSpec {
+            heads: self.kv_heads,
+            head_dim: self.head_dim,
+            value_dim: self.head_dim,
+            window: self.window,
+        }
     }
 
     fn declare(&self, tensors: &mut Tensors) {
@@ -126,6 +137,9 @@ impl MixShape for AttentionShape {
         tensors.add("o_proj.weight", &[self.hidden, self.heads * self.head_dim], part);
         if self.out_bias {
             tensors.add("o_proj.bias", &[self.hidden], part);
+        }
+        if self.sinks {
+            tensors.add("sinks", &[self.heads], part);
         }
         for (name, width) in self.qk_norm.map(|norm| self.norms(norm)).into_iter().flatten() {
             tensors.add(name, &[width], Part::Norms);
@@ -149,14 +163,19 @@ impl MixShape for AttentionShape {
         Ok(Attention {
             shape: *self,
             index,
-            qkv: w.stacked(&weights, self.hidden)?,
-            qkv_bias: if self.qkv_bias { Some(w.joined(&biases)?) } else { None },
+            qkv: Linear {
+                weight: w.stacked(&weights, self.hidden)?,
+                bias: if self.qkv_bias { Some(w.joined(&biases)?) } else { None },
+            },
             q_norm,
             k_norm,
-            out: w.weight("o_proj.weight", [self.hidden, self.heads * self.head_dim])?,
-            out_bias: match self.out_bias {
-                true => Some(w.exact("o_proj.bias", [self.hidden])?),
-                false => None,
+            sinks: if self.sinks { Some(w.exact("sinks", [self.heads])?) } else { None },
+            out: Linear {
+                weight: w.weight("o_proj.weight", [self.hidden, self.heads * self.head_dim])?,
+                bias: match self.out_bias {
+                    true => Some(w.exact("o_proj.bias", [self.hidden])?),
+                    false => None,
+                },
             },
         })
     }
@@ -168,25 +187,26 @@ pub(crate) struct Attention {
     /// The layer it is in.
     index: usize,
     /// Queries over keys over values: one product for all.
-    qkv: Tensor<2>,
-    qkv_bias: Option<Tensor<1>>,
+    qkv: Linear,
     q_norm: Option<RmsNorm>,
     k_norm: Option<RmsNorm>,
-    out: Tensor<2>,
-    out_bias: Option<Tensor<1>>,
+    /// `[N]`.
+    sinks: Option<Tensor<1>>,
+    out: Linear,
 }
 
 impl Mix for Attention {
     fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         let s = &self.shape;
-        let qkv = biased(linear(x, &self.qkv), self.qkv_bias.as_ref());
+        let qkv = self.qkv.forward(x);
         let [q, k, v] = s.columns();
         let q = self.split(&qkv, q, s.heads, self.q_norm.as_ref(), true, pass);
         let k = self.split(&qkv, k, s.kv_heads, self.k_norm.as_ref(), true, pass);
         let v = self.split(&qkv, v, s.kv_heads, None, false, pass);
         let (k, v, span) = pass.cache.extend(self.index, k, v);
-        let attended = attend(q, k, v, &span, &s.scores);
-        biased(linear(attended, &self.out), self.out_bias.as_ref())
+        let sinks = self.sinks.as_ref();
+        let scores = Scores { scale: s.scale, soft_cap: s.soft_cap, sinks };
+        self.out.forward(attend(q, k, v, &span, &scores))
     }
 }
 
@@ -220,13 +240,5 @@ impl Attention {
             x = x.clamp(-clip, clip);
         }
         heads.split(&x, 0..width, dims)
-    }
-}
-
-/// `x [T, O] + bias [O]`, where there is one.
-fn biased(x: Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    match bias {
-        Some(bias) => x + bias.clone().unsqueeze(),
-        None => x,
     }
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use crate::{
     config::Section,
     error::Result,
-    ops::{activation::Activation, rope::Rope},
+    ops::{
+        activation::Activation,
+        rope::{Pairing, Rope, RopeConfig, RopeDefaults},
+    },
 };
 
 /// Sizes every decoder has.
@@ -117,17 +120,18 @@ pub(crate) fn layer_types(s: &mut Section, layers: usize) -> Result<Option<Vec<L
     names.iter().map(kind).collect::<Result<_>>().map(Some)
 }
 
-/// The rotary embedding of all layers.
-pub(crate) fn rope(s: &mut Section, head_dim: usize) -> Result<Rope> {
-    s.only("rope_scaling", &[])?;
-    let theta = match s.section("rope_parameters")? {
-        None => s.required("rope_theta")?,
-        Some(mut rope) => {
-            rope.only("rope_type", &[json!("default")])?;
-            let theta = rope.required("rope_theta")?;
-            rope.finish()?;
-            theta
-        }
-    };
-    Ok(Rope::standard(theta, head_dim))
+/// The rotary embedding of all layers, which turns whole heads.
+pub(crate) fn rope(s: &mut Section, sizes: &Sizes, theta: f64) -> Result<Rope> {
+    let config = partial_rope(s, sizes, theta)?;
+    match config.fraction == 1.0 {
+        true => Ok(Rope::new(config, Pairing::Halves)),
+        // The reference computes the frequencies of a part and turns the whole head by them.
+        false => Err(s.unsupported("partial_rotary_factor", &Value::from(config.fraction))),
+    }
+}
+
+/// The rotary embedding of all layers in families that may turn a part of each head.
+pub(crate) fn partial_rope(s: &mut Section, sizes: &Sizes, theta: f64) -> Result<RopeConfig> {
+    let defaults = RopeDefaults { theta, head_dim: sizes.head_dim, context: sizes.context };
+    RopeConfig::read(s, defaults)
 }

@@ -14,7 +14,7 @@ use crate::{
         activation::Activation,
         experts::{Experts, MoeImpl},
         linear::linear,
-        router::{Choice, RouterRule, route},
+        router::{Choice, PerExpert, RouterRule, route},
     },
     spec::{MoeLayerSpec, Part},
 };
@@ -109,11 +109,16 @@ impl MoeShape {
         let experts = Experts {
             gate_up: w.experts(self.experts, &halves, self.hidden)?,
             down: w.experts(self.experts, &[(self.names.down, self.hidden)], self.inner)?,
+            biases: None,
             activation: self.activation,
         };
         Ok(Moe {
             router: Router {
                 projection: w.exact("gate.weight", [self.experts, self.hidden])?,
+                correction: match self.correction {
+                    true => Some(w.exact(CORRECTION, [self.experts])?),
+                    false => None,
+                },
                 rule: self.rule,
             },
             routed: Routed { layer: layer as u16, experts, implementation },
@@ -154,12 +159,16 @@ impl Moe {
 pub(crate) struct Router {
     /// `[E, H]`, f32: which experts run must not depend on the compute type.
     projection: Tensor<2>,
+    /// `[E]`, added to scores for the choice.
+    correction: Option<Tensor<1>>,
     rule: RouterRule,
 }
 
 impl Router {
     fn forward(&self, x: Tensor<2>) -> Choice {
-        route(linear(x, &self.projection), self.rule, None)
+        let correction = self.correction.as_ref();
+        let per_expert = PerExpert { correction, ..PerExpert::default() };
+        route(linear(x, &self.projection), self.rule, per_expert)
     }
 }
 
@@ -174,14 +183,10 @@ pub(crate) struct Routed {
 impl Routed {
     /// The weighted sum of the chosen experts' outputs: `[T, H] -> [T, H]`.
     pub(crate) fn forward(&self, x: Tensor<2>, choice: Choice, pass: &mut Pass<'_>) -> Tensor<2> {
-        let sum = self.experts.forward(x, &choice, self.implementation);
+        let norms = pass.observer.wants_output_norms();
+        let mixture = self.experts.forward(x, &choice, self.implementation, norms);
         pass.observer.component_done(Some(self.layer), Component::Experts);
-        pass.observer.routed(Routing {
-            layer: self.layer,
-            probs: choice.probs,
-            experts: choice.experts,
-            weights: choice.weights,
-        });
-        sum
+        pass.observer.routed(Routing::of(self.layer, choice, mixture.output_norms));
+        mixture.sum
     }
 }

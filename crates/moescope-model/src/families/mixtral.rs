@@ -40,7 +40,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         experts,
         inner: s.size("intermediate_size")?,
         activation: sizes.activation,
-        rule: RouterRule { top_k, renormalise: true },
+        rule: RouterRule::softmax_renormalised(top_k),
         correction: false,
         shared: None,
         names: NAMES,
@@ -56,7 +56,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         feed_forward: FeedForwardShape::Moe(moe),
         feed_forward_name: "block_sparse_moe",
     };
-    let ropes = vec![rope(&mut s, sizes.head_dim)?];
+    let ropes = vec![rope(&mut s, &sizes, 1_000_000.0)?];
     s.finish()?;
     Ok(DecoderShape {
         family: FAMILY.name,

@@ -43,7 +43,10 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         experts,
         inner: s.size("intermediate_size")?,
         activation: sizes.activation,
-        rule: RouterRule { top_k, renormalise: s.optional("norm_topk_prob")?.unwrap_or(false) },
+        rule: RouterRule {
+            renormalise: s.optional("norm_topk_prob")?.unwrap_or(false),
+            ..RouterRule::softmax(top_k)
+        },
         correction: false,
         shared: None,
         names: ExpertNames::PROJ,
@@ -63,7 +66,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         feed_forward: FeedForwardShape::Moe(moe),
         feed_forward_name: "mlp",
     };
-    let ropes = vec![rope(&mut s, sizes.head_dim)?];
+    let ropes = vec![rope(&mut s, &sizes, 10_000.0)?];
     s.finish()?;
     Ok(DecoderShape {
         family: FAMILY.name,

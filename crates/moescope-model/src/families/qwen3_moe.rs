@@ -44,7 +44,10 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         experts,
         inner: s.size("moe_intermediate_size")?,
         activation: sizes.activation,
-        rule: RouterRule { top_k, renormalise: s.optional("norm_topk_prob")?.unwrap_or(false) },
+        rule: RouterRule {
+            renormalise: s.optional("norm_topk_prob")?.unwrap_or(false),
+            ..RouterRule::softmax(top_k)
+        },
         correction: false,
         shared: None,
         names: ExpertNames::PROJ,
@@ -73,7 +76,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         feed_forward_name: "mlp",
     });
     let layers = layers.collect();
-    let ropes = vec![rope(&mut s, sizes.head_dim)?];
+    let ropes = vec![rope(&mut s, &sizes, 10_000.0)?];
     s.finish()?;
     Ok(DecoderShape {
         family: FAMILY.name,

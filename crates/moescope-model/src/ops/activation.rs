@@ -1,16 +1,24 @@
-//! Gated activations of feed-forward blocks.
+//! Gated activations of feed-forward blocks: a row `[gate | up]` becomes one of half its width.
 
 use burn::tensor::{Tensor, activation};
 
 use super::cpu;
 
 /// The function applied to the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// GELU, tanh approximation (`gelu_pytorch_tanh`).
     GeluTanh,
     /// SiLU (`silu`).
     Silu,
+    /// gpt-oss: `g sigmoid(alpha g)` with the gate g clamped from above, times the up projection clamped
+    /// on both sides plus 1 (`GptOssExperts._apply_gate` of transformers 5.23.0).
+    ClampedSwish {
+        /// Steepness of the logistic function (`swiglu_alpha`).
+        alpha: f32,
+        /// Bound of gate and up projection (`swiglu_limit`).
+        limit: f32,
+    },
 }
 
 impl Activation {
@@ -23,15 +31,19 @@ impl Activation {
         }
     }
 
-    /// The function, elementwise.
+    /// The function of the gate, elementwise.
     pub fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Activation::GeluTanh => activation::gelu_approximate(x),
             Activation::Silu => activation::silu(x),
+            Activation::ClampedSwish { alpha, limit } => {
+                let gate = x.clamp_max(limit);
+                gate.clone() * activation::sigmoid(gate * alpha)
+            }
         }
     }
 
-    /// `act(gate) * up` for `[gate | up]`: `[T, 2I] -> [T, I]`.
+    /// `act(gate) * up`, or what the activation makes of `up`, for `[gate | up]`: `[T, 2I] -> [T, I]`.
     pub fn gated(self, gate_up: Tensor<2>) -> Tensor<2> {
         let [t, both] = gate_up.dims();
         let width = both / 2;
@@ -40,6 +52,11 @@ impl Activation {
             return cpu::tensor(cpu::rows::gated(cpu::f32s(&gate_up), width, self), [t, width]);
         }
         let gate = gate_up.clone().slice([0..t, 0..width]);
-        self.apply(gate) * gate_up.slice([0..t, width..both])
+        let up = gate_up.slice([0..t, width..both]);
+        let up = match self {
+            Activation::ClampedSwish { limit, .. } => up.clamp(-limit, limit) + 1.0,
+            Activation::GeluTanh | Activation::Silu => up,
+        };
+        self.apply(gate) * up
     }
 }

@@ -5,7 +5,10 @@ use std::ops::Range;
 use burn::tensor::{Bool, Device, Int, Tensor, activation};
 
 use super::{
-    cpu::{self, heads::Prepare},
+    cpu::{
+        self,
+        heads::{Prepare, Turn},
+    },
     norm::RmsNorm,
     rope::Rotation,
 };
@@ -36,13 +39,23 @@ impl CausalMask {
     }
 }
 
-/// How scores are made from dot products.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scores {
+/// How scores are made from dot products, and what they compete with.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a> {
     /// Multiplies the dot product.
     pub scale: f32,
     /// `cap * tanh(score / cap)`, where the family has it.
     pub soft_cap: Option<f32>,
+    /// One more score per query head, `[Nq]`, that takes its share of the softmax and has no value
+    /// (the attention sinks of gpt-oss), f32.
+    pub sinks: Option<&'a Tensor<1>>,
+}
+
+impl Scores<'_> {
+    /// Dot products times `scale`, nothing else.
+    pub const fn scaled(scale: f32) -> Self {
+        Scores { scale, soft_cap: None, sinks: None }
+    }
 }
 
 /// What happens to heads before they attend.
@@ -62,10 +75,16 @@ impl Heads<'_> {
         if cpu::is_cpu(&x.device()) {
             let x = cpu::host(x.clone());
             let weight = self.norm.and_then(|n| n.weight.clone()).map(cpu::host);
-            let table = self.rotation.map(|r| (cpu::host(r.cos.clone()), cpu::host(r.sin.clone())));
+            let table = self
+                .rotation
+                .map(|r| (cpu::host(r.cos.clone()), cpu::host(r.sin.clone()), r.pairing));
             let prepare = Prepare {
                 norm: self.norm.map(|norm| (weight.as_ref().map(cpu::f32s), norm.eps)),
-                rotate: table.as_ref().map(|(cos, sin)| (cpu::f32s(cos), cpu::f32s(sin))),
+                turn: table.as_ref().map(|(cos, sin, pairing)| Turn {
+                    cos: cpu::f32s(cos),
+                    sin: cpu::f32s(sin),
+                    pairing: *pairing,
+                }),
             };
             let out = cpu::heads::split(cpu::f32s(&x), width, columns, dims, prepare);
             return cpu::tensor(out, dims);
@@ -83,32 +102,86 @@ impl Heads<'_> {
     }
 }
 
-/// `q [B, Nq, S, D]` over `k, v [B, Nkv, C, D]`: `[T, Nq * D]`. Nq is a multiple of Nkv.
+/// `q [B, Nq, S, D]` over keys `k [B, Nkv, C, D]` with values `v [B, Nkv, C, Dv]`: `[T, Nq * Dv]`. Nq is a
+/// multiple of Nkv.
 pub fn attend(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
     span: &KeySpan,
-    scores: &Scores,
+    scores: &Scores<'_>,
+) -> Tensor<2> {
+    let value_dim = v.dims()[3];
+    if cpu::is_cpu(&q.device()) {
+        let v = cpu::host(v);
+        return on_cpu(q, k, Some(cpu::f32s(&v)), value_dim, span, scores);
+    }
+    compose(q, k, v, value_dim, span, scores)
+}
+
+/// [`attend`] where the value of a key is its first `value_dim` columns: one tensor for both (the
+/// compressed keys and values of latent attention).
+pub fn attend_latent(
+    q: Tensor<4>,
+    latents: Tensor<4>,
+    value_dim: usize,
+    span: &KeySpan,
+    scores: &Scores<'_>,
+) -> Tensor<2> {
+    if cpu::is_cpu(&q.device()) {
+        return on_cpu(q, latents, None, value_dim, span, scores);
+    }
+    // All columns are multiplied and the superfluous ones dropped from the result: the latents are
+    // large and would have to be copied.
+    compose(q, latents.clone(), latents, value_dim, span, scores)
+}
+
+fn on_cpu(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Option<&[f32]>,
+    value_dim: usize,
+    span: &KeySpan,
+    scores: &Scores<'_>,
 ) -> Tensor<2> {
     let [batch, heads, seq, dim] = q.dims();
     let [_, kv_heads, slots, _] = k.dims();
-    if cpu::is_cpu(&q.device()) {
-        let (q, k, v) = (cpu::host(q), cpu::host(k), cpu::host(v));
-        let shape = cpu::attention::Shape { batch, heads, kv_heads, seq, slots, dim };
-        let (q, k, v) = (cpu::f32s(&q), cpu::f32s(&k), cpu::f32s(&v));
-        let out = cpu::attention::attend(q, k, v, shape, span, scores);
-        return cpu::tensor(out, [batch * seq, heads * dim]);
-    }
+    let (q, k) = (cpu::host(q), cpu::host(k));
+    let (q, k) = (cpu::f32s(&q), cpu::f32s(&k));
+    let sinks = scores.sinks.cloned().map(cpu::host);
+    let shape = cpu::attention::Shape { batch, heads, kv_heads, seq, slots, dim, value_dim };
+    let scores = cpu::attention::Scores {
+        scale: scores.scale,
+        soft_cap: scores.soft_cap,
+        sinks: sinks.as_ref().map(cpu::f32s),
+    };
+    let out = cpu::attention::attend(q, k, v, shape, span, &scores);
+    cpu::tensor(out, [batch * seq, heads * value_dim])
+}
+
+/// Attention in Burn operations. Values may have more columns than the `value_dim` that count.
+fn compose(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    value_dim: usize,
+    span: &KeySpan,
+    scores: &Scores<'_>,
+) -> Tensor<2> {
+    let [batch, heads, seq, dim] = q.dims();
+    let [_, kv_heads, slots, _] = k.dims();
     let device = q.device();
     let group = heads / kv_heads;
-    let keys = |x: Tensor<4>| match span.len == slots {
+    let valid = |x: Tensor<4>| match span.len == slots {
         true => x,
-        false => x.slice([0..batch, 0..kv_heads, 0..span.len, 0..dim]),
+        false => {
+            let columns = x.dims()[3];
+            x.slice([0..batch, 0..kv_heads, 0..span.len, 0..columns])
+        }
     };
     // The queries that share a key head become more rows of one product: no key is repeated.
     let q = q.reshape([batch, kv_heads, group * seq, dim]);
-    let mut p = q.matmul(keys(k).swap_dims(2, 3));
+    let mut p = q.matmul(valid(k).swap_dims(2, 3));
     if scores.scale != 1.0 {
         p = p * scores.scale;
     }
@@ -121,8 +194,30 @@ pub fn attend(
         let p5 = p5.mask_fill(hidden.unsqueeze::<5>(), f32::MIN);
         p = p5.reshape([batch, kv_heads, group * seq, span.len]);
     }
-    let out = activation::softmax(p, 3).matmul(keys(v));
-    out.reshape([batch, heads, seq, dim]).swap_dims(1, 2).reshape([batch * seq, heads * dim])
+    let p = match scores.sinks {
+        None => activation::softmax(p, 3),
+        Some(sinks) => softmax_with_sinks(p, sinks, [batch, kv_heads, group, seq]),
+    };
+    let v = valid(v);
+    let columns = v.dims()[3];
+    let out = p.matmul(v).reshape([batch, heads, seq, columns]);
+    let out = match columns == value_dim {
+        true => out,
+        false => out.slice([0..batch, 0..heads, 0..seq, 0..value_dim]),
+    };
+    out.swap_dims(1, 2).reshape([batch * seq, heads * value_dim])
+}
+
+/// Softmax over the keys of `p [B, Nkv, G S, L]`, with a sink per query head beside them.
+fn softmax_with_sinks(p: Tensor<4>, sinks: &Tensor<1>, dims: [usize; 4]) -> Tensor<4> {
+    let [batch, kv_heads, group, seq] = dims;
+    let sinks = sinks.clone().reshape([1, kv_heads, group, 1]);
+    let sinks = sinks.expand([batch, kv_heads, group, seq]);
+    let sinks = sinks.reshape([batch, kv_heads, group * seq, 1]);
+    let max = p.clone().max_dim(3).max_pair(sinks.clone());
+    let p = (p - max.clone()).exp();
+    let sum = p.clone().sum_dim(3) + (sinks - max).exp();
+    p / sum
 }
 
 /// `[S, L]`, true where a key is hidden from a query; made on the device.

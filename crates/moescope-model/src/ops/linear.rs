@@ -4,20 +4,72 @@ use burn::tensor::{DType, Tensor};
 
 use super::cpu::{self, WeightSlice};
 
+/// A projection with or without a bias.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[O, I]`, in the compute type.
+    pub weight: Tensor<2>,
+    /// `[O]`, f32.
+    pub bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// A projection without a bias.
+    pub fn new(weight: Tensor<2>) -> Self {
+        Linear { weight, bias: None }
+    }
+
+    /// `x [T, I] x weight^T + bias -> [T, O]`, accumulated in f32.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        project(x, &self.weight, self.bias.as_ref())
+    }
+}
+
 /// `x [T, I] x weight [O, I]^T -> [T, O]`, accumulated in f32.
 pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    project(x, weight, None)
+}
+
+fn project(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
     let [t, inner] = x.dims();
     let [o, _] = weight.dims();
     if cpu::is_cpu(&x.device()) {
         let (x, weight) = (cpu::host(x), cpu::host(weight.clone()));
         let x = cpu::f32s(&x);
-        let out = match cpu::weights(&weight) {
+        let mut out = match cpu::weights(&weight) {
             WeightSlice::F32(w) => cpu::linear::linear(x, w, inner),
             WeightSlice::F16(w) => cpu::linear::linear(x, w, inner),
             WeightSlice::Bf16(w) => cpu::linear::linear(x, w, inner),
         };
+        if let Some(bias) = bias {
+            let bias = cpu::host(bias.clone());
+            cpu::rows::add_to_rows(&mut out, cpu::f32s(&bias));
+        }
         return cpu::tensor(out, [t, o]);
     }
     // In the weight's type, so that the GPU's matrix units apply and no weight is converted.
-    x.cast(weight.dtype()).matmul(weight.clone().transpose()).cast(DType::F32)
+    let out = x.cast(weight.dtype()).matmul(weight.clone().transpose()).cast(DType::F32);
+    match bias {
+        Some(bias) => out + bias.clone().unsqueeze(),
+        None => out,
+    }
+}
+
+/// Each head of `x [T, N * I]` through a matrix of its own, `weight [N, O, I]`: `[T, N * O]`.
+pub fn linear_by_head(x: Tensor<2>, weight: &Tensor<3>) -> Tensor<2> {
+    let [t, _] = x.dims();
+    let [heads, o, inner] = weight.dims();
+    if cpu::is_cpu(&x.device()) {
+        let (x, weight) = (cpu::host(x), cpu::host(weight.clone()));
+        let x = cpu::f32s(&x);
+        let out = match cpu::weights(&weight) {
+            WeightSlice::F32(w) => cpu::linear::by_head(x, w, heads, inner),
+            WeightSlice::F16(w) => cpu::linear::by_head(x, w, heads, inner),
+            WeightSlice::Bf16(w) => cpu::linear::by_head(x, w, heads, inner),
+        };
+        return cpu::tensor(out, [t, heads * o]);
+    }
+    let x = x.cast(weight.dtype()).reshape([t, heads, inner]).swap_dims(0, 1);
+    let out = x.matmul(weight.clone().swap_dims(1, 2)).cast(DType::F32);
+    out.swap_dims(0, 1).reshape([t, heads * o])
 }

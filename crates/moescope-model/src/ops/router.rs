@@ -4,68 +4,198 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
 use super::cpu;
 
-/// How experts are chosen from a softmax over all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The choice score of an expert whose group was ruled out; far below any score.
+pub(crate) const RULED_OUT: f32 = -1e30;
+
+/// Added to sums of scores before dividing by them, as the reference does.
+pub(crate) const TINY: f32 = 1e-20;
+
+/// How experts are chosen and weighted.
+///
+/// A softmax over the logits of the chosen experts alone (Mixtral, gpt-oss) is
+/// [`Scoring::Softmax`] with `renormalise`: dividing by the sum cancels the same factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RouterRule {
     /// Experts per token, K.
     pub top_k: usize,
-    /// Whether the chosen probabilities are divided by their sum.
+    /// From logits to scores.
+    pub scoring: Scoring,
+    /// Experts are chosen from a few groups only, where the family limits them.
+    pub groups: Option<Groups>,
+    /// Whether the chosen scores are divided by their sum (`norm_topk_prob`).
     pub renormalise: bool,
+    /// Multiplies all weights (`routed_scaling_factor`).
+    pub scale: f32,
+}
+
+/// What turns router logits into scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Softmax over all experts.
+    Softmax,
+    /// The logistic function of each logit.
+    Sigmoid,
+}
+
+/// Group-limited choice: experts lie in groups of E / `count` neighbours, and only those of the
+/// `chosen` best groups can be chosen. A group is as good as the sum of its two best choice scores
+/// (`DeepseekV3TopkRouter` of transformers 5.23.0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Groups (`n_group`); divides E, and leaves at least two experts in each.
+    pub count: usize,
+    /// Groups a token may choose from (`topk_group`); together they hold at least K experts.
+    pub chosen: usize,
+}
+
+impl RouterRule {
+    /// Softmax over all experts, the K most probable, weighted by their probabilities.
+    pub const fn softmax(top_k: usize) -> Self {
+        RouterRule {
+            top_k,
+            scoring: Scoring::Softmax,
+            groups: None,
+            renormalise: false,
+            scale: 1.0,
+        }
+    }
+
+    /// As [`RouterRule::softmax`], weights divided by their sum.
+    pub const fn softmax_renormalised(top_k: usize) -> Self {
+        RouterRule { renormalise: true, ..Self::softmax(top_k) }
+    }
+}
+
+/// One number per expert that a router may have, f32.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerExpert<'a> {
+    /// `[E]`, added to the scores for the choice only, not for the weights
+    /// (`e_score_correction_bias`).
+    pub correction: Option<&'a Tensor<1>>,
+    /// `[E]`, multiplies the weight of each expert after renormalisation.
+    pub scale: Option<&'a Tensor<1>>,
 }
 
 /// What a router decided.
 pub struct Choice {
-    /// Softmax over all experts, `[T, E]`.
+    /// A distribution over all experts, `[T, E]`: the softmax, or sigmoid scores divided by their sum.
     pub probs: Tensor<2>,
-    /// Chosen experts by falling probability, `[T, K]`.
+    /// What the choice was made by, `[T, E]`, where that is not `probs`: sigmoid scores with their
+    /// correction, below -1e29 for the experts of groups that were ruled out.
+    pub scores: Option<Tensor<2>>,
+    /// Chosen experts, the best first, `[T, K]`.
     pub experts: Tensor<2, Int>,
     /// Weights to apply to their outputs, `[T, K]`.
     pub weights: Tensor<2>,
 }
 
-/// Softmax over `logits [T, E]` in f32, top-k, weights; `expert_scale [E]` multiplies the weight of
-/// each expert after renormalisation.
-pub fn route(logits: Tensor<2>, rule: RouterRule, expert_scale: Option<&Tensor<1>>) -> Choice {
+/// Chooses experts for `logits [T, E]` (f32).
+pub fn route(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> Choice {
     let [t, e] = logits.dims();
     let k = rule.top_k;
-    if cpu::is_cpu(&logits.device()) {
-        let logits = cpu::host(logits);
-        let scale = expert_scale.cloned().map(cpu::host);
-        let routed = cpu::rows::route(cpu::f32s(&logits), e, rule, scale.as_ref().map(cpu::f32s));
-        return Choice {
-            probs: cpu::tensor(routed.probs, [t, e]),
-            experts: cpu::int_tensor(routed.experts, [t, k]),
-            weights: cpu::tensor(routed.weights, [t, k]),
-        };
+    if !cpu::is_cpu(&logits.device()) {
+        return compose(logits, rule, per_expert);
     }
-    let probs = activation::softmax(logits, 1);
-    let (mut weights, experts) = probs.clone().topk_with_indices(k, 1);
+    let logits = cpu::host(logits);
+    let correction = per_expert.correction.cloned().map(cpu::host);
+    let scale = per_expert.scale.cloned().map(cpu::host);
+    let (correction, scale) = (correction.as_ref().map(cpu::f32s), scale.as_ref().map(cpu::f32s));
+    let routed = cpu::router::route(cpu::f32s(&logits), e, rule, correction, scale);
+    Choice {
+        probs: cpu::tensor(routed.probs, [t, e]),
+        scores: routed.scores.map(|scores| cpu::tensor(scores, [t, e])),
+        experts: cpu::int_tensor(routed.experts, [t, k]),
+        weights: cpu::tensor(routed.weights, [t, k]),
+    }
+}
+
+/// [`route`] in Burn operations.
+fn compose(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> Choice {
+    let [t, _] = logits.dims();
+    let k = rule.top_k;
+    let (scores, probs) = match rule.scoring {
+        Scoring::Softmax => {
+            let probs = activation::softmax(logits, 1);
+            (probs.clone(), probs)
+        }
+        Scoring::Sigmoid => {
+            let scores = activation::sigmoid(logits);
+            (scores.clone(), scores.clone() / (scores.sum_dim(1) + TINY))
+        }
+    };
+    let mut choice = scores.clone();
+    if let Some(correction) = per_expert.correction {
+        choice = choice + correction.clone().unsqueeze();
+    }
+    if let Some(groups) = rule.groups {
+        choice = in_best_groups(choice, groups);
+    }
+    let (best, experts) = choice.clone().topk_with_indices(k, 1);
+    let corrected = per_expert.correction.is_some();
+    let mut weights = if corrected { scores.gather(1, experts.clone()) } else { best };
     if rule.renormalise {
-        let sum = weights.clone().sum_dim(1);
+        let sum = weights.clone().sum_dim(1) + TINY;
         weights = weights / sum;
     }
-    if let Some(scale) = expert_scale {
+    if rule.scale != 1.0 {
+        weights = weights * rule.scale;
+    }
+    if let Some(scale) = per_expert.scale {
         let flat = experts.clone().reshape([t * k]);
         weights = weights * scale.clone().select(0, flat).reshape([t, k]);
     }
-    Choice { probs, experts, weights }
+    let by_probs = rule.by_probs(corrected);
+    Choice { probs, scores: (!by_probs).then_some(choice), experts, weights }
 }
 
-/// How sure a router was: entropy of its distribution, nats, and margin p(k-th) - p(k+1-th), `[T]` each.
+impl RouterRule {
+    /// Whether experts are chosen by the reported distribution itself.
+    pub(crate) fn by_probs(&self, corrected: bool) -> bool {
+        self.scoring == Scoring::Softmax && self.groups.is_none() && !corrected
+    }
+}
+
+/// `choice [T, E]` with the experts of all but the best groups ruled out.
+fn in_best_groups(choice: Tensor<2>, groups: Groups) -> Tensor<2> {
+    let [t, e] = choice.dims();
+    let Groups { count, chosen } = groups;
+    let by_group = choice.reshape([t, count, e / count]);
+    let merit = by_group.clone().topk(2, 2).sum_dim(2).reshape([t, count]);
+    let (best, groups) = merit.clone().topk_with_indices(chosen, 1);
+    let kept = merit.zeros_like().scatter(1, groups, best.ones_like(), IndexingUpdateOp::Add);
+    let ruled_out = kept.lower_elem(0.5).reshape([t, count, 1]).expand([t, count, e / count]);
+    by_group.mask_fill(ruled_out, RULED_OUT).reshape([t, e])
+}
+
+/// How sure a router was, `[T]` each: the entropy of its distribution in nats, and the margin by which
+/// the last chosen expert beat the best one that was not.
 ///
-/// `probs [T, E]`, `experts [T, K]` as [`route`] returns them; with K = E the margin is p(k-th).
-pub fn spread(probs: Tensor<2>, experts: Tensor<2, Int>) -> (Tensor<1>, Tensor<1>) {
+/// `probs`, `scores` and `experts` as [`route`] returns them. The margin is p(k-th) - p(k+1-th), or the
+/// same of the choice scores where experts are not chosen by the distribution: then it is in units
+/// of a corrected sigmoid score, and groups that were ruled out don't count. With nothing left to
+/// beat it is the last chosen one's own score.
+pub fn spread(
+    probs: Tensor<2>,
+    scores: Option<Tensor<2>>,
+    experts: Tensor<2, Int>,
+) -> (Tensor<1>, Tensor<1>) {
     let [t, e] = probs.dims();
     let [_, k] = experts.dims();
     if cpu::is_cpu(&probs.device()) {
         let (probs, experts) = (cpu::host(probs), cpu::host_ints(experts));
-        let (entropy, margin) = cpu::rows::spread(cpu::f32s(&probs), cpu::i32s(&experts), e, k);
+        let scores = scores.map(cpu::host);
+        let (probs, experts) = (cpu::f32s(&probs), cpu::i32s(&experts));
+        let scores = scores.as_ref().map_or(probs, cpu::f32s);
+        let (entropy, margin) = cpu::router::spread(probs, scores, experts, e, k);
         return (cpu::tensor(entropy, [t]), cpu::tensor(margin, [t]));
     }
     let entropy = (probs.clone() * probs.clone().clamp_min(1e-30).log()).sum_dim(1).neg();
-    let chosen = probs.clone().gather(1, experts.clone());
+    let scores = scores.unwrap_or(probs);
+    let chosen = scores.clone().gather(1, experts.clone());
     let kth = chosen.clone().slice([0..t, k - 1..k]);
-    // What is left when the chosen ones are taken away.
-    let rest = probs.scatter(1, experts, chosen.neg(), IndexingUpdateOp::Add);
-    (entropy.reshape([t]), (kth - rest.max_dim(1)).reshape([t]))
+    // What is left when the chosen ones are ruled out too; nothing counts as 0.
+    let rest = scores.scatter(1, experts, chosen.neg() + RULED_OUT, IndexingUpdateOp::Add);
+    let best = rest.max_dim(1);
+    let nothing = best.clone().lower_elem(RULED_OUT / 10.0);
+    (entropy.reshape([t]), (kth - best.mask_fill(nothing, 0.0)).reshape([t]))
 }

@@ -12,7 +12,10 @@ use crate::{
     checkpoint::Checkpoint,
     config::Section,
     error::Result,
-    ops::{activation::Activation, rope::Rope},
+    ops::{
+        activation::Activation,
+        rope::{RopeConfig, RopeDefaults, RopeKind},
+    },
     spec::{KvSpec, ModelSpec, MoeLayerSpec, Part, TensorSpec},
 };
 
@@ -74,20 +77,6 @@ pub(super) struct Config {
     pub(super) layers: Vec<LayerConfig>,
 }
 
-/// Rotary embedding of one kind of layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RopeConfig {
-    theta: f64,
-    /// Part of the pairs that turn.
-    fraction: f64,
-}
-
-impl RopeConfig {
-    pub(super) fn build(self, head_dim: usize) -> Rope {
-        Rope::proportional(self.theta, head_dim, self.fraction)
-    }
-}
-
 impl Config {
     /// Reads the config of a checkpoint: the text part, where it is multimodal.
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
@@ -135,7 +124,7 @@ impl Config {
         let kinds = kinds(&mut s, n)?;
         let overrides = Overrides::read(&mut s, &kinds, head_dim, kv_heads, k_eq_v)?;
         let sources = kv_sources(&s, &kinds, shared)?;
-        let layers = (0..n)
+        let layers: Vec<LayerConfig> = (0..n)
             .map(|i| LayerConfig {
                 kind: kinds[i],
                 head_dim: overrides.head_dim[i],
@@ -148,11 +137,12 @@ impl Config {
                 },
             })
             .collect();
-        let [sliding_rope, full_rope] = ropes(&mut s)?;
+        let context = s.size("max_position_embeddings")?;
+        let [sliding_rope, full_rope] = ropes(&mut s, &layers, context)?;
         let config = Config {
             hidden,
             vocab: s.size("vocab_size")?,
-            context: s.size("max_position_embeddings")?,
+            context,
             heads,
             eps: s.required::<f32>("rms_norm_eps")?,
             window: s.size("sliding_window")?,
@@ -198,6 +188,7 @@ impl Config {
                 .map(|layer| KvSpec {
                     heads: if layer.source == KvSource::Own { layer.kv_heads } else { 0 },
                     head_dim: layer.head_dim,
+                    value_dim: layer.head_dim,
                     window: (layer.kind == LayerType::Sliding).then_some(self.window),
                 })
                 .collect(),
@@ -359,9 +350,15 @@ fn kv_sources(s: &Section, kinds: &[LayerType], shared: usize) -> Result<Vec<KvS
     kinds.iter().enumerate().map(source).collect()
 }
 
-fn ropes(s: &mut Section) -> Result<[RopeConfig; 2]> {
-    let sliding = RopeConfig { theta: 10_000.0, fraction: 1.0 };
-    let full = RopeConfig { theta: 1_000_000.0, fraction: 0.25 };
+fn ropes(s: &mut Section, layers: &[LayerConfig], context: usize) -> Result<[RopeConfig; 2]> {
+    let rope = |of: LayerType, theta: f64, fraction: f64| {
+        // A kind no layer is of turns nothing.
+        let head_dim = layers.iter().find(|l| l.kind == of).map_or(2, |layer| layer.head_dim);
+        let plain = RopeConfig::plain(RopeDefaults { theta, head_dim, context });
+        RopeConfig { fraction, kind: RopeKind::Proportional { factor: 1.0 }, ..plain }
+    };
+    let sliding = rope(LayerType::Sliding, 10_000.0, 1.0);
+    let full = rope(LayerType::Full, 1_000_000.0, 0.25);
     let Some(mut both) = s.section("rope_parameters")? else { return Ok([sliding, full]) };
     let mut read = |key: &str, default: RopeConfig| -> Result<RopeConfig> {
         let Some(mut rope) = both.section(key)? else { return Ok(default) };
@@ -378,7 +375,7 @@ fn ropes(s: &mut Section) -> Result<[RopeConfig; 2]> {
             other => return Err(rope.unsupported("rope_type", &Value::from(other))),
         };
         rope.finish()?;
-        Ok(RopeConfig { theta, fraction })
+        Ok(RopeConfig { theta, fraction, ..default })
     };
     let ropes = [read("sliding_attention", sliding)?, read("full_attention", full)?];
     both.finish()?;

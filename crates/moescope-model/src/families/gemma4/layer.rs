@@ -22,7 +22,7 @@ use crate::{
         experts::{Experts, MoeImpl},
         linear::linear,
         norm::RmsNorm,
-        router::{Choice, RouterRule, route},
+        router::{Choice, PerExpert, RouterRule, route},
     },
 };
 
@@ -77,6 +77,7 @@ impl Layer {
                             gate_up: w
                                 .weight("experts.gate_up_proj", [moe.experts, 2 * moe.inner, h])?,
                             down: w.weight("experts.down_proj", [moe.experts, h, moe.inner])?,
+                            biases: None,
                             activation: config.activation,
                         },
                         implementation: moe_impl,
@@ -214,7 +215,7 @@ impl Attention {
             },
         };
         // The reference scales by 1: the q and k norms keep scores in range.
-        let scores = Scores { scale: 1.0, soft_cap: None };
+        let scores = Scores::scaled(1.0);
         linear(attend(q, k, v, &span, &scores), &self.out)
     }
 }
@@ -242,14 +243,15 @@ impl Router {
         Ok(Router {
             norm: RmsNorm::new(scale, config.eps),
             projection: w.weight("proj.weight", [moe.experts, config.hidden])?,
-            rule: RouterRule { top_k: moe.top_k, renormalise: true },
+            rule: RouterRule::softmax_renormalised(moe.top_k),
             expert_scale: w.exact("per_expert_scale", [moe.experts])?,
         })
     }
 
     fn forward(&self, x: Tensor<2>) -> Choice {
         let logits = linear(self.norm.forward(x), &self.projection);
-        route(logits, self.rule, Some(&self.expert_scale))
+        let scale = Some(&self.expert_scale);
+        route(logits, self.rule, PerExpert { scale, ..PerExpert::default() })
     }
 }
 

@@ -14,14 +14,18 @@ use self::{
 use super::{Family, Loaded};
 use crate::{
     blocks::{
-        config::LayerType,
         decoder::{Decoder, Layers, Pass},
         tensors::Weights,
     },
     checkpoint::{Checkpoint, Loader},
     error::Result,
     model::LoadOptions,
-    ops::{embedding::embed, linear::linear, norm::RmsNorm},
+    ops::{
+        embedding::embed,
+        linear::linear,
+        norm::RmsNorm,
+        rope::{Pairing, Rope},
+    },
 };
 
 /// The registry entry.
@@ -62,16 +66,14 @@ fn load(checkpoint: &Checkpoint, options: &LoadOptions<'_>) -> Result<Loaded> {
         .collect::<Result<_>>()?;
     let n = config.layers.len();
     let per_layer = config.per_layer;
-    let head_dim =
-        |kind| config.layers.iter().find(|l| l.kind == kind).map_or(2, |layer| layer.head_dim);
     let model = Decoder {
         spec: config.spec(checkpoint.architecture()?),
         device: options.device.clone(),
         ends: config.ends().load(&w)?,
         // By `LayerType`.
         ropes: vec![
-            config.sliding_rope.build(head_dim(LayerType::Sliding)),
-            config.full_rope.build(head_dim(LayerType::Full)),
+            Rope::new(config.sliding_rope.clone(), Pairing::Halves),
+            Rope::new(config.full_rope.clone(), Pairing::Halves),
         ],
         layers: Gemma4Layers {
             per_layer: per_layer

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::{
-    lanes::{Weight, axpy, dot, dots},
+    lanes::{Weight, axpy, dot, dots, sum_of_squares},
     linear::{Shared, TASK, rows},
-    rows::gated,
+    rows::{add_to_rows, gated},
     simd::{Kernel, run},
 };
 use crate::ops::activation::Activation;
@@ -41,29 +41,46 @@ pub(crate) struct Call<'a, W> {
     pub(crate) gate_up: &'a [W],
     /// `[E, H, I]`.
     pub(crate) down: &'a [W],
+    /// `[E, 2I]` and `[E, H]`, added to the products.
+    pub(crate) biases: Option<(&'a [f32], &'a [f32])>,
     /// The sizes of all these.
     pub(crate) shape: Shape,
     /// Applied to the gate.
     pub(crate) activation: Activation,
 }
 
-/// Sum over each token's experts of weight * down(act(gate(x)) * up(x)): `[T, H]`.
-pub(crate) fn selected<W: Weight>(call: Call<'_, W>) -> Vec<f32> {
+/// What a layer computed.
+pub(crate) struct Mixed {
+    /// `[T, H]`.
+    pub(crate) sum: Vec<f32>,
+    /// L2 norm of each expert's output before its weight, `[T, K]`, if asked for.
+    pub(crate) norms: Option<Vec<f32>>,
+}
+
+/// Sum over each token's experts of weight * down(act(gate(x)) * up(x)).
+pub(crate) fn selected<W: Weight>(call: Call<'_, W>, norms: bool) -> Mixed {
     let Shape { hidden, top_k, .. } = call.shape;
-    let mut out = vec![0.0; call.x.len()];
-    let few = call.x.len() / hidden <= FEW_TOKENS;
+    let mut sum = vec![0.0; call.x.len()];
+    let mut norms = norms.then(|| vec![0.0; call.ids.len()]);
+    // The norms need every output by itself, which the way of few tokens never has.
+    let few = call.x.len() / hidden <= FEW_TOKENS && norms.is_none();
     let step = if few { 1 } else { TOKENS };
     let blocks = call
         .x
         .chunks(step * hidden)
         .zip(call.ids.chunks(step * top_k))
         .zip(call.weights.chunks(step * top_k))
-        .zip(out.chunks_mut(step * hidden));
-    for (((x, ids), weights), out) in blocks {
+        .zip(sum.chunks_mut(step * hidden));
+    for (block, (((x, ids), weights), sum)) in blocks.enumerate() {
         let call = Call { x, ids, weights, ..call };
-        if few { one_token(call, out) } else { grouped(call, out) }
+        if few {
+            one_token(call, sum);
+            continue;
+        }
+        let norms = norms.as_mut().map(|norms| &mut norms[block * step * top_k..][..ids.len()]);
+        grouped(call, sum, norms);
     }
-    out
+    Mixed { sum, norms }
 }
 
 /// One token: all its experts' rows, split over the threads where it pays.
@@ -91,6 +108,11 @@ fn one_token<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
         tasks.into_par_iter().for_each(gate_up_rows);
     }
 
+    if let Some((bias, _)) = call.biases {
+        for (both, expert) in both.chunks_mut(both_rows).zip(call.ids) {
+            add_to_rows(both, &bias[*expert as usize * both_rows..][..both_rows]);
+        }
+    }
     let act = gated(&both, inner, call.activation);
 
     let down_rows = |(first, out): (usize, &mut [f32])| {
@@ -126,8 +148,13 @@ impl<W: Weight> Kernel for Down<'_, W> {
 
     #[inline(always)]
     fn run(self) {
-        let Call { ids, weights, down, shape: Shape { hidden, inner, .. }, .. } = self.call;
+        let Call { ids, weights, down, shape: Shape { hidden, inner, .. }, biases, .. } = self.call;
         let n = self.out.len();
+        if let Some((_, bias)) = biases {
+            for (id, weight) in ids.iter().zip(weights) {
+                axpy(*weight, &bias[*id as usize * hidden + self.first..][..n], self.out);
+            }
+        }
         for (k, act) in self.act.chunks_exact(inner).enumerate() {
             let (expert, weight) = (ids[k] as usize, weights[k]);
             let w = &down[(expert * hidden + self.first) * inner..][..n * inner];
@@ -148,8 +175,8 @@ impl<W: Weight> Kernel for Down<'_, W> {
 }
 
 /// Many tokens: grouped by expert, one blocked multiplication per expert.
-fn grouped<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
-    let Call { x, ids, weights, gate_up, down, shape, activation } = call;
+fn grouped<W: Weight>(call: Call<'_, W>, out: &mut [f32], norms: Option<&mut [f32]>) {
+    let Call { x, ids, weights, gate_up, down, biases, shape, activation } = call;
     let Shape { hidden, inner, experts, top_k } = shape;
     // Counting sort: `slots[start[e]..start[e + 1]]` are the (token, rank) pairs of expert e.
     let mut start = vec![0; experts + 1];
@@ -185,10 +212,20 @@ fn grouped<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
         let mut both = vec![0.0; slots.len() * 2 * inner];
         let w = &gate_up[e * 2 * inner * hidden..(e + 1) * 2 * inner * hidden];
         rows(&gathered, w, hidden, Shared::new(&mut both), 2 * inner);
+        if let Some((bias, _)) = biases {
+            add_to_rows(&mut both, &bias[e * 2 * inner..][..2 * inner]);
+        }
         let act = gated(&both, inner, activation);
         let w = &down[e * hidden * inner..(e + 1) * hidden * inner];
         rows(&act, w, inner, Shared::new(results), hidden);
+        if let Some((_, bias)) = biases {
+            add_to_rows(results, &bias[e * hidden..][..hidden]);
+        }
     });
+
+    if let Some(norms) = norms {
+        run(Norms { place: &place, results: &results, hidden, norms });
+    }
 
     out.par_chunks_mut(hidden).with_min_len(64).enumerate().for_each(|(token, out)| {
         let slots = token * top_k..(token + 1) * top_k;
@@ -221,6 +258,26 @@ impl Kernel for Combine<'_> {
     }
 }
 
+/// L2 norms of the results, in the order of the slots.
+struct Norms<'a> {
+    place: &'a [u32],
+    results: &'a [f32],
+    hidden: usize,
+    norms: &'a mut [f32],
+}
+
+impl Kernel for Norms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (norm, place) in self.norms.iter_mut().zip(self.place) {
+            let result = &self.results[*place as usize * self.hidden..][..self.hidden];
+            *norm = sum_of_squares(result).sqrt();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,15 +298,17 @@ mod tests {
             let with_threads = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
-                    selected(Call {
+                    let call = Call {
                         x: &x,
                         ids: &ids,
                         weights: &weights,
                         gate_up: &gate_up,
                         down: &down,
+                        biases: None,
                         shape,
                         activation: Activation::Silu,
-                    })
+                    };
+                    selected(call, false).sum
                 })
             };
             let alone = with_threads(1);

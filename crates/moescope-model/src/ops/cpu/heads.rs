@@ -6,14 +6,23 @@ use super::{
     rows::norm_row,
     simd::{Kernel, run},
 };
+use crate::ops::rope::Pairing;
 
 /// What happens to each head on the way.
 #[derive(Clone, Copy)]
 pub(crate) struct Prepare<'a> {
     /// RMS norm with this weight (or none) and epsilon.
     pub(crate) norm: Option<(Option<&'a [f32]>, f32)>,
-    /// Cosines and sines `[S, R/2]`: the first R dimensions rotate, in pairs (i, i + R/2).
-    pub(crate) rotate: Option<(&'a [f32], &'a [f32])>,
+    /// Rotary embedding, after the norm.
+    pub(crate) turn: Option<Turn<'a>>,
+}
+
+/// Cosines and sines `[S, R/2]`: the first R dimensions turn, in pairs.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    pub(crate) cos: &'a [f32],
+    pub(crate) sin: &'a [f32],
+    pub(crate) pairing: Pairing,
 }
 
 /// Columns `columns` of `x [B*S, width]` as `[B, N, S, D]`.
@@ -53,9 +62,13 @@ impl Kernel for Split<'_> {
                         Some((weight, eps)) => norm_row(head, weight, eps, out),
                         None => out.copy_from_slice(head),
                     }
-                    if let Some((cos, sin)) = self.prepare.rotate {
+                    if let Some(Turn { cos, sin, pairing }) = self.prepare.turn {
                         let half = cos.len() / seq;
-                        rotate(out, &cos[s * half..][..half], &sin[s * half..][..half]);
+                        let (cos, sin) = (&cos[s * half..][..half], &sin[s * half..][..half]);
+                        match pairing {
+                            Pairing::Halves => rotate(out, cos, sin),
+                            Pairing::Neighbours => rotate_neighbours(out, cos, sin),
+                        }
                     }
                 }
             }
@@ -68,6 +81,15 @@ impl Kernel for Split<'_> {
 fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = head.split_at_mut(cos.len());
     for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+/// Rotates the pairs (2i, 2i + 1) of the first R dimensions of a head.
+#[inline(always)]
+fn rotate_neighbours(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (pairs, _) = head.as_chunks_mut::<2>();
+    for (([a, b], cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
     }
 }

@@ -33,6 +33,11 @@ impl Shared {
     pub(crate) fn at(self, offset: usize) -> *mut f32 {
         self.0.wrapping_add(offset)
     }
+
+    /// What is left of the buffer from `offset` on.
+    pub(crate) fn from(self, offset: usize) -> Self {
+        Shared(self.at(offset))
+    }
 }
 
 /// `x [T, I] x w [O, I]^T`, in parallel where it pays.
@@ -50,8 +55,33 @@ pub(crate) fn linear<W: Weight>(x: &[f32], w: &[W], inner: usize) -> Vec<f32> {
     (0..o.div_ceil(per_task)).into_par_iter().for_each(|task| {
         let columns = task * per_task..((task + 1) * per_task).min(o);
         let w = &w[columns.start * inner..columns.end * inner];
-        rows(x, w, inner, Shared(shared.at(columns.start)), o);
+        rows(x, w, inner, shared.from(columns.start), o);
     });
+    out
+}
+
+/// Head n of every row of `x [T, N * I]` times `w [N, O, I]`, each head with its own matrix: `[T, N * O]`.
+pub(crate) fn by_head<W: Weight>(x: &[f32], w: &[W], heads: usize, inner: usize) -> Vec<f32> {
+    let (width, o) = (heads * inner, w.len() / (heads * inner));
+    let t = x.len() / width;
+    let mut out = vec![0.0; t * heads * o];
+    let shared = Shared::new(&mut out);
+    let one = |head: usize| {
+        let w = &w[head * o * inner..][..o * inner];
+        // This task alone writes these columns of every row.
+        let out = shared.from(head * o);
+        let columns = head * inner..(head + 1) * inner;
+        if t == 1 {
+            return rows(&x[columns], w, inner, out, heads * o);
+        }
+        let mut gathered = Vec::with_capacity(t * inner);
+        x.chunks_exact(width).for_each(|row| gathered.extend_from_slice(&row[columns.clone()]));
+        rows(&gathered, w, inner, out, heads * o);
+    };
+    match t * width * o < 2 * TASK {
+        true => (0..heads).for_each(one),
+        false => (0..heads).into_par_iter().for_each(one),
+    }
     out
 }
 
@@ -183,6 +213,23 @@ mod tests {
             let widened: Vec<f32> = narrow.iter().map(|w| w.to_f32()).collect();
             for (got, want) in linear(&x, &narrow, inner).iter().zip(plain(&x, &widened, inner)) {
                 prop_assert!((got - want).abs() < 1e-4, "{got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_have_their_own_matrices() {
+        for (t, heads, inner, o) in [(1, 3, 5, 7), (2, 1, 4, 4), (9, 4, 33, 12), (5, 16, 64, 130)] {
+            let (x, w) = (pseudo(t * heads * inner, 3), pseudo(heads * o * inner, 4));
+            let got = by_head(&x, &w, heads, inner);
+            for (row, got) in x.chunks(heads * inner).zip(got.chunks(heads * o)) {
+                for head in 0..heads {
+                    let x = &row[head * inner..][..inner];
+                    let want = plain(x, &w[head * o * inner..][..o * inner], inner);
+                    for (got, want) in got[head * o..].iter().zip(want) {
+                        assert!((got - want).abs() < 1e-4, "{got} {want}");
+                    }
+                }
             }
         }
     }

@@ -57,10 +57,22 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
     0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x)))
 }
 
+/// The logistic function.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// SiLU, x times the logistic function.
 #[inline(always)]
 pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
+}
+
+/// x times the logistic function of `alpha` x.
+#[inline(always)]
+pub(crate) fn swish(x: f32, alpha: f32) -> f32 {
+    x / (1.0 + exp(-alpha * x))
 }
 
 #[cfg(test)]
@@ -101,6 +113,10 @@ mod tests {
             assert!((f64::from(gelu_tanh(x)) - want).abs() < 2e-6, "gelu({x})");
             let want = d / (1.0 + (-d).exp());
             assert!((f64::from(silu(x)) - want).abs() < 2e-6, "silu({x})");
+            let want = 1.0 / (1.0 + (-d).exp());
+            assert!((f64::from(sigmoid(x)) - want).abs() < 2e-7, "sigmoid({x})");
+            let want = d / (1.0 + (-1.702 * d).exp());
+            assert!((f64::from(swish(x, 1.702)) - want).abs() < 3e-6, "swish({x})");
         }
     }
 }

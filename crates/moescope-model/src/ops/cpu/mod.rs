@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod product;
+pub(crate) mod router;
 pub(crate) mod rows;
 pub(crate) mod simd;
 

@@ -1,4 +1,4 @@
-//! Row-wise kernels: norms, gated activations, soft-capping, softmax with top-k, log-probabilities.
+//! Row-wise kernels: norms, gated activations, soft-capping, softmax, log-probabilities.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::{
     lanes, math,
     simd::{Kernel, RowKernel, by_rows, run},
 };
-use crate::ops::{activation::Activation, router::RouterRule};
+use crate::ops::activation::Activation;
 
 /// Logits scored on one thread.
 const SCORED: usize = 1 << 16;
@@ -122,7 +122,33 @@ pub(crate) fn gated_row(gate_up: &[f32], activation: Activation, out: &mut [f32]
                 *out = math::silu(*gate) * up;
             }
         }
+        Activation::ClampedSwish { alpha, limit } => {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                let gate = if *gate > limit { limit } else { *gate };
+                let up = if *up > limit { limit } else { *up };
+                let up = if up < -limit { -limit } else { up };
+                *out = math::swish(gate, alpha) * (up + 1.0);
+            }
+        }
     }
+}
+
+/// Adds `bias` to every row of `x`.
+pub(crate) fn add_to_rows(x: &mut [f32], bias: &[f32]) {
+    struct Add<'a>(&'a [f32]);
+
+    impl RowKernel for Add<'_> {
+        #[inline(always)]
+        fn rows(&self, _: usize, rows: &mut [f32]) {
+            for row in rows.chunks_exact_mut(self.0.len()) {
+                for (x, bias) in row.iter_mut().zip(self.0) {
+                    *x += bias;
+                }
+            }
+        }
+    }
+
+    by_rows(x, bias.len(), &Add(bias));
 }
 
 /// `cap * tanh(x / cap)`, in place.
@@ -140,95 +166,6 @@ pub(crate) fn soft_cap(x: &mut [f32], cap: f32) {
     }
 
     by_rows(x, 1, &SoftCap(cap));
-}
-
-/// Softmax over each row of logits, its `k` largest entries and their weights.
-pub(crate) struct Routed {
-    /// `[T, E]`.
-    pub(crate) probs: Vec<f32>,
-    /// `[T, K]`, by falling probability; equal ones by rising index.
-    pub(crate) experts: Vec<i32>,
-    /// `[T, K]`.
-    pub(crate) weights: Vec<f32>,
-}
-
-/// Routes every row of `logits` `[T, E]`.
-pub(crate) fn route(
-    logits: &[f32],
-    experts: usize,
-    rule: RouterRule,
-    expert_scale: Option<&[f32]>,
-) -> Routed {
-    struct Softmax(usize);
-
-    impl RowKernel for Softmax {
-        #[inline(always)]
-        fn rows(&self, _: usize, rows: &mut [f32]) {
-            for row in rows.chunks_exact_mut(self.0) {
-                softmax(row);
-            }
-        }
-    }
-
-    let k = rule.top_k;
-    let rows = logits.len() / experts;
-    let mut probs = logits.to_vec();
-    by_rows(&mut probs, experts, &Softmax(experts));
-    let mut ids = Vec::with_capacity(rows * k);
-    let mut weights = Vec::with_capacity(rows * k);
-    let mut best: Vec<(f32, i32)> = Vec::with_capacity(k + 1);
-    for row in probs.chunks_exact(experts) {
-        best.clear();
-        for (expert, &p) in row.iter().enumerate() {
-            // Insertion into a list of k: rows have few experts and most of them stop here.
-            if best.len() == k && best[k - 1].0 >= p {
-                continue;
-            }
-            let at = best.partition_point(|&(q, _)| q >= p);
-            best.insert(at, (p, expert as i32));
-            best.truncate(k);
-        }
-        let sum: f32 = best.iter().map(|(p, _)| p).sum();
-        let norm = if rule.renormalise { 1.0 / sum } else { 1.0 };
-        for &(p, expert) in &best {
-            let scale = expert_scale.map_or(1.0, |s| s[expert as usize]);
-            ids.push(expert);
-            weights.push(p * norm * scale);
-        }
-    }
-    Routed { probs, experts: ids, weights }
-}
-
-/// Entropy (nats) and margin p(k-th) - p(k+1-th) of every row of `probs [T, E]`, whose `k` largest
-/// entries are `experts [T, K]`; with k = E the margin is p(k-th).
-pub(crate) fn spread(probs: &[f32], experts: &[i32], e: usize, k: usize) -> (Vec<f32>, Vec<f32>) {
-    struct Spread<'a>(&'a [f32], &'a [i32], usize, usize);
-
-    impl Kernel for Spread<'_> {
-        type Output = (Vec<f32>, Vec<f32>);
-
-        #[inline(always)]
-        fn run(self) -> Self::Output {
-            let Spread(probs, experts, e, k) = self;
-            let (mut entropy, mut margin) = (Vec::new(), Vec::new());
-            let mut terms = vec![0.0; e];
-            for (row, chosen) in probs.chunks_exact(e).zip(experts.chunks_exact(k)) {
-                for (term, &p) in terms.iter_mut().zip(row) {
-                    // The clamp keeps 0 ln 0 at 0.
-                    *term = -p * math::ln(if p > 1e-30 { p } else { 1e-30 });
-                }
-                entropy.push(lanes::sum(&terms));
-                terms.copy_from_slice(row);
-                for &c in chosen {
-                    terms[c as usize] = 0.0;
-                }
-                margin.push(row[chosen[k - 1] as usize] - lanes::maximum(&terms));
-            }
-            (entropy, margin)
-        }
-    }
-
-    run(Spread(probs, experts, e, k))
 }
 
 /// Softmax in place.

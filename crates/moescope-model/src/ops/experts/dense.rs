@@ -2,10 +2,15 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 
-use super::Experts;
-use crate::ops::{linear::linear, router::Choice};
+use super::{Experts, Mixture};
+use crate::ops::{linear::Linear, router::Choice};
 
-pub(super) fn forward(experts: &Experts, x: Tensor<2>, choice: &Choice) -> Tensor<2> {
+pub(super) fn forward(
+    experts: &Experts,
+    x: Tensor<2>,
+    choice: &Choice,
+    output_norms: bool,
+) -> Mixture {
     let [e, both, hidden] = experts.gate_up.dims();
     let [t, _] = x.dims();
     let inner = both / 2;
@@ -17,11 +22,28 @@ pub(super) fn forward(experts: &Experts, x: Tensor<2>, choice: &Choice) -> Tenso
         IndexingUpdateOp::Add,
     );
     let mut sum = Tensor::zeros([t, hidden], (&x.device(), DType::F32));
+    let mut norms = Vec::new();
     for expert in 0..e {
-        let gate_up = experts.gate_up.clone().slice(expert..expert + 1).reshape([both, hidden]);
-        let down = experts.down.clone().slice(expert..expert + 1).reshape([hidden, inner]);
-        let act = experts.activation.gated(linear(x.clone(), &gate_up));
-        sum = sum + linear(act, &down) * all.clone().slice([0..t, expert..expert + 1]);
+        let one = expert..expert + 1;
+        let bias = |of: fn(&super::Biases) -> &Tensor<2>, width: usize| {
+            let biases = experts.biases.as_ref()?;
+            Some(of(biases).clone().slice(one.clone()).reshape([width]))
+        };
+        let gate_up = Linear {
+            weight: experts.gate_up.clone().slice(one.clone()).reshape([both, hidden]),
+            bias: bias(|biases| &biases.gate_up, both),
+        };
+        let down = Linear {
+            weight: experts.down.clone().slice(one.clone()).reshape([hidden, inner]),
+            bias: bias(|biases| &biases.down, hidden),
+        };
+        let out = down.forward(experts.activation.gated(gate_up.forward(x.clone())));
+        if output_norms {
+            norms.push(out.clone().square().sum_dim(1).sqrt());
+        }
+        sum = sum + out * all.clone().slice([0..t, one.clone()]);
     }
-    sum
+    let output_norms =
+        output_norms.then(|| Tensor::cat(norms, 1).gather(1, choice.experts.clone()));
+    Mixture { sum, output_norms }
 }

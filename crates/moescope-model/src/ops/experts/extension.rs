@@ -15,7 +15,7 @@ use burn::{
 use burn_cubecl::{
     CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor,
 };
-use cubecl::{CubeCount, CubeDim};
+use cubecl::{CubeCount, CubeDim, ir::AddressType};
 
 use super::kernels::{
     COLUMNS, LANES, TILE_COLUMNS, TILE_ROWS, TILE_UNITS, plan_kernel, rows_kernel, sum_kernel,
@@ -139,6 +139,7 @@ impl ExpertOps for CubeBackend {
             &x.client.clone(),
             CubeCount::Static((columns as u32).div_ceil(COLUMNS), slots as u32, 1),
             CubeDim::new_2d(LANES, COLUMNS),
+            addresses(&w),
             x.into_tensor_arg(),
             w.into_tensor_arg(),
             experts.into_tensor_arg(),
@@ -167,6 +168,7 @@ impl ExpertOps for CubeBackend {
             &x.client.clone(),
             CubeCount::Static((columns as u32).div_ceil(COLUMNS), tokens as u32, 1),
             CubeDim::new_2d(LANES, COLUMNS),
+            addresses(&w),
             x.into_tensor_arg(),
             w.into_tensor_arg(),
             experts.into_tensor_arg(),
@@ -216,6 +218,7 @@ impl ExpertOps for CubeBackend {
             &x.client.clone(),
             CubeCount::Static((columns as u32).div_ceil(TILE_COLUMNS as u32), tiles, 1),
             CubeDim::new_1d(TILE_UNITS),
+            addresses(&w),
             x.into_tensor_arg(),
             w.into_tensor_arg(),
             plan.into_tensor_arg(),
@@ -227,6 +230,11 @@ impl ExpertOps for CubeBackend {
         );
         out
     }
+}
+
+/// Indices wide enough for the largest operand: an experts tensor can have more than 2^32 elements.
+fn addresses(w: &CubeTensor) -> AddressType {
+    AddressType::from_len(w.shape().num_elements())
 }
 
 fn empty(like: &CubeTensor, shape: [usize; 2], dtype: DType) -> CubeTensor {

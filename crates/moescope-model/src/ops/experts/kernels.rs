@@ -35,7 +35,7 @@ fn sum_of_lanes(partial: f32) -> f32 {
 }
 
 /// One cube: one slot and `COLUMNS` columns. Neighbouring lanes read neighbouring weights.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 pub(super) fn rows_kernel<W: Float>(
     x: &Tensor<f32>,
     w: &Tensor<W>,
@@ -66,7 +66,7 @@ pub(super) fn rows_kernel<W: Float>(
 }
 
 /// One cube: one token and `COLUMNS` columns, over all of the token's experts.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 pub(super) fn sum_kernel<W: Float>(
     x: &Tensor<f32>,
     w: &Tensor<W>,
@@ -159,7 +159,7 @@ pub(super) fn plan_kernel(
 }
 
 /// One cube: one tile of slots and `TILE_COLUMNS` columns, through shared memory.
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 pub(super) fn tiles_kernel<W: Float>(
     x: &Tensor<f32>,
     w: &Tensor<W>,

@@ -20,8 +20,27 @@ pub struct Experts {
     pub gate_up: Tensor<3>,
     /// Down projections, `[E, H, I]`.
     pub down: Tensor<3>,
-    /// Applied to the gate.
+    /// Added to the projections, where the family has them.
+    pub biases: Option<Biases>,
+    /// Applied to gate and up projection.
     pub activation: Activation,
+}
+
+/// Biases of an experts layer, f32.
+#[derive(Clone, Debug)]
+pub struct Biases {
+    /// Of the gate and up projections, `[E, 2I]`.
+    pub gate_up: Tensor<2>,
+    /// Of the down projections, `[E, H]`.
+    pub down: Tensor<2>,
+}
+
+/// What an experts layer computed.
+pub struct Mixture {
+    /// Each token's weighted sum over its experts, `[T, H]`.
+    pub sum: Tensor<2>,
+    /// L2 norm of each selected expert's output before its weight, `[T, K]`, if asked for.
+    pub output_norms: Option<Tensor<2>>,
 }
 
 /// A way to compute an experts layer (`--moe-impl`).
@@ -38,11 +57,18 @@ pub const IMPLEMENTATIONS: &[(&str, MoeImpl)] =
     &[("selected", MoeImpl::Selected), ("dense", MoeImpl::Dense)];
 
 impl Experts {
-    /// Sum over each token's experts of weight * down(act(gate(x)) * up(x)): `[T, H] -> [T, H]`.
-    pub fn forward(&self, x: Tensor<2>, choice: &Choice, implementation: MoeImpl) -> Tensor<2> {
+    /// Sum over each token's experts of weight * down(act(gate(x)) * up(x)) for `x [T, H]`; with
+    /// `output_norms` also how large each term was before its weight.
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        choice: &Choice,
+        implementation: MoeImpl,
+        output_norms: bool,
+    ) -> Mixture {
         match implementation {
-            MoeImpl::Selected => selected::forward(self, x, choice),
-            MoeImpl::Dense => dense::forward(self, x, choice),
+            MoeImpl::Selected => selected::forward(self, x, choice, output_norms),
+            MoeImpl::Dense => dense::forward(self, x, choice, output_norms),
         }
     }
 }
