@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use moescope_analysis::{Analysis, Comparison, Index, Matrix, MetricRow, StepSeries};
+use moescope_analysis::{Analysis, Comparison, Excerpt, Index, Matrix, MetricRow, StepSeries};
 use moescope_trace::Phase;
 use moescope_trace::manifest::{Manifest, MoeLayer};
 
@@ -279,6 +279,16 @@ impl<'a> Run<'a> {
         }
         let chance = f64::from(layer.top_k) / f64::from(layer.experts.max(1));
         (grid.rows.len() >= 2).then_some((grid, chance))
+    }
+
+    /// A few sequences token by token.
+    pub(crate) fn excerpt(&self) -> &'a Excerpt {
+        &self.analysis.excerpt
+    }
+
+    /// Name of a domain by its index, as shown.
+    pub(crate) fn domain(&self, index: u16) -> String {
+        self.domains.get(usize::from(index)).map_or_else(String::new, |(_, shown)| shown.clone())
     }
 
     /// The device in words, with its driver: two runs compare in speed when these are equal.

@@ -9,6 +9,14 @@ pub enum ReportError {
     /// No run was given.
     #[error("no run to report on: expected at least one run directory, found none; name one")]
     NoRuns,
+    /// A section was asked for that no report has.
+    #[error("--sections {name}: expected names among {known}, found `{name}`")]
+    UnknownSection {
+        /// What was asked for.
+        name: String,
+        /// The sections there are.
+        known: String,
+    },
     /// The output directory holds something that is not a report.
     #[error(
         "{path} exists and is not a moescope report: expected a new, empty or report directory; \

@@ -8,7 +8,10 @@
 //!   -> index.html, report.md, figures/ID.png, figures/ID.svg render.rs, templates/
 //! ```
 //!
-//! Every text that comes from a run (prompts' domains, model, device and run names) is untrusted: it is
+//! The page's only script is the token view (tokens/, templates/tokens.js); its content security policy lets
+//! that script run and nothing else, and nothing load.
+//!
+//! Every text that comes from a run (tokens, prompts' domains, model, device and run names) is untrusted: it is
 //! sanitised ([`sanitize`]) and escaped by the template engine for the format it goes into, HTML or
 //! Markdown ([`markdown_escape`]), and by the SVG writer.
 //!
@@ -27,11 +30,14 @@ mod page;
 mod palette;
 mod render;
 mod sanitize;
+mod sections;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use error::ReportError;
 pub use markdown::markdown_escape;
 pub use render::{ReportOptions, ReportPaths, render};
 pub use sanitize::{sanitize, shell_command};
+pub use sections::section_names;

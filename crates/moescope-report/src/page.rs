@@ -10,7 +10,9 @@ use crate::error::ReportError;
 use crate::figures::{Caption, FIGURES, Figure, NARROW, WIDE};
 use crate::format::{NOTHING, count, list, percent, plural};
 use crate::sanitize::{sanitize, shell_command};
+use crate::sections;
 use crate::table::Table;
+use crate::tokens::{self, TokenView};
 
 /// The context of both templates.
 #[derive(Serialize)]
@@ -23,13 +25,26 @@ pub(crate) struct Page {
     cards: bool,
     summary_table: Table,
     labels: Vec<Fact>,
-    findings: Vec<FindingView>,
-    comparisons: Option<Table>,
-    comparison_notes: Vec<String>,
+    /// `None` where not asked for, as with the next two.
+    findings: Option<Vec<FindingView>>,
+    /// Findings shown at once; the others are folded.
+    first_findings: usize,
+    tokens: Option<Tokens>,
+    definitions: Option<Vec<Definition>>,
     sections: Vec<Section>,
-    definitions: Vec<Definition>,
+    /// Id and heading of everything below the page's head.
+    contents: Vec<(&'static str, &'static str)>,
     command: String,
     dark_css: String,
+}
+
+/// The token view, or why there is none.
+#[derive(Serialize)]
+struct Tokens {
+    view: Option<TokenView>,
+    style: String,
+    script: &'static str,
+    script_hash: &'static str,
 }
 
 #[derive(Serialize)]
@@ -52,8 +67,12 @@ struct FindingView {
 
 #[derive(Serialize)]
 struct Section {
-    id: String,
+    id: &'static str,
     title: &'static str,
+    /// Before the figures.
+    table: Option<Table>,
+    /// What the table shows.
+    table_label: &'static str,
     figures: Vec<FigureView>,
     notes: Vec<String>,
 }
@@ -82,28 +101,49 @@ struct Definition {
 /// Runs up to which each has a card of its own.
 const MAX_CARDS: usize = 4;
 
+/// More findings than this are folded.
+const FIRST_FINDINGS: usize = 8;
+
 impl Page {
     pub(crate) fn new(
         data: &Data<'_>,
         findings: &[Finding],
         title: Option<&str>,
         command: &[String],
+        asked: &[String],
     ) -> Result<Self, ReportError> {
-        let sections = sections(data)?;
+        let chosen = sections::chosen(asked)?;
+        let wanted = |name| chosen.contains(&name);
+        let sections = figure_sections(data, &chosen)?;
         let number = |id: &str| {
             let mut figures = sections.iter().flat_map(|section| &section.figures);
             figures.find(|figure| figure.id == id).map(|figure| (figure.id, figure.number))
         };
-        let findings = findings
-            .iter()
-            .map(|finding| FindingView {
+        let findings = wanted(sections::FINDINGS).then(|| {
+            let view = |finding: &Finding| FindingView {
                 headline: sanitize(&finding.headline).into_owned(),
                 detail: sanitize(&finding.detail).into_owned(),
                 figure: finding.figure.and_then(number),
                 caveat: finding.caveat,
+            };
+            findings.iter().map(view).collect::<Vec<_>>()
+        });
+        let caveats = findings.iter().flatten().filter(|finding| finding.caveat).count();
+        let mut contents: Vec<&'static str> = Vec::new();
+        contents.extend(findings.as_ref().map(|_| sections::FINDINGS));
+        contents.push("runs");
+        contents.extend(wanted(sections::TOKENS).then_some(sections::TOKENS));
+        contents.extend(sections.iter().map(|section| section.id));
+        contents.extend(wanted(sections::DEFINITIONS).then_some(sections::DEFINITIONS));
+        contents.push("conditions");
+        let contents = contents
+            .into_iter()
+            .map(|id| match id {
+                "runs" => (id, "Runs"),
+                "conditions" => (id, "Conditions"),
+                _ => (id, sections::heading(id)),
             })
             .collect();
-        let (comparisons, comparison_notes) = comparisons(data);
         let mut labels: Vec<Fact> = Vec::new();
         for tag in data.runs.iter().flat_map(|run| &run.tags) {
             if !labels.iter().any(|(known, _)| known == tag) {
@@ -129,10 +169,16 @@ impl Page {
             summary_table: summary_table(data),
             labels,
             findings,
-            comparisons,
-            comparison_notes,
+            first_findings: FIRST_FINDINGS + caveats,
+            tokens: wanted(sections::TOKENS).then(|| Tokens {
+                view: TokenView::new(data),
+                style: tokens::style(),
+                script: tokens::SCRIPT,
+                script_hash: tokens::SCRIPT_HASH,
+            }),
+            definitions: wanted(sections::DEFINITIONS).then(definitions),
             sections,
-            definitions: definitions(),
+            contents,
             command: shell_command(command),
             dark_css: crate::palette::dark_css(),
         })
@@ -209,37 +255,46 @@ fn summary_table(data: &Data<'_>) -> Table {
     table
 }
 
-/// Draws all applicable figures; what cannot be drawn becomes a sentence in its section.
-fn sections(data: &Data<'_>) -> Result<Vec<Section>, ReportError> {
+/// Draws all applicable figures of the chosen sections; what cannot be drawn becomes a sentence in its
+/// section.
+fn figure_sections(data: &Data<'_>, chosen: &[&'static str]) -> Result<Vec<Section>, ReportError> {
     let mut sections: Vec<Section> = Vec::new();
-    let mut missing: Vec<(String, Vec<String>)> = Vec::new();
     let mut number = 0;
-    let mut figures = FIGURES.iter().peekable();
-    while let Some(figure) = figures.next() {
-        if sections.last().is_none_or(|section| section.title != figure.section) {
-            sections.push(Section {
-                id: anchor(figure.section),
-                title: figure.section,
-                figures: vec![],
-                notes: vec![],
-            });
+    for &id in chosen {
+        let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| figure.section == id).collect();
+        // Of one run there is nothing to compare.
+        if figures.is_empty() || (id == sections::COMPARED && data.runs.len() < 2) {
+            continue;
         }
-        let Some(section) = sections.last_mut() else { continue };
-        match (figure.applicable)(data) {
-            Ok(()) => {
-                number += 1;
-                section.figures.push(view(figure, number, data)?);
+        let mut section = Section {
+            id,
+            title: sections::heading(id),
+            table: None,
+            table_label: "",
+            figures: vec![],
+            notes: vec![],
+        };
+        if id == sections::COMPARED {
+            (section.table, section.notes) = comparisons(data);
+            section.table_label = "Routing of the same tokens in two runs";
+        }
+        let mut missing: Vec<(String, Vec<String>)> = Vec::new();
+        for figure in figures {
+            match (figure.applicable)(data) {
+                Ok(()) => {
+                    number += 1;
+                    section.figures.push(view(figure, number, data)?);
+                }
+                Err(reason) => match missing.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, titles)) => titles.push(figure.title.to_lowercase()),
+                    None => missing.push((reason, vec![figure.title.to_lowercase()])),
+                },
             }
-            Err(reason) => match missing.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, titles)) => titles.push(figure.title.to_lowercase()),
-                None => missing.push((reason, vec![figure.title.to_lowercase()])),
-            },
         }
-        if figures.peek().is_none_or(|next| next.section != section.title) {
-            for (reason, titles) in missing.drain(..) {
-                section.notes.push(format!("No figure of {}: {reason}.", list(&titles)));
-            }
+        for (reason, titles) in missing {
+            section.notes.push(format!("No figure of {}: {reason}.", list(&titles)));
         }
+        sections.push(section);
     }
     Ok(sections)
 }
@@ -322,9 +377,4 @@ fn definitions() -> Vec<Definition> {
             source: metric.source,
         })
         .collect()
-}
-
-/// A heading as the fragment of a link.
-fn anchor(title: &str) -> String {
-    title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }

@@ -23,6 +23,9 @@ pub struct ReportOptions {
     pub command: Vec<String>,
     /// Directory to write to; made if it does not exist.
     pub out_dir: PathBuf,
+    /// Sections to write, of [`crate::section_names`]; all where there is none. The runs and their
+    /// conditions are always there.
+    pub sections: Vec<String>,
     /// Write into a directory that holds other files than a report.
     pub force: bool,
 }
@@ -46,7 +49,7 @@ pub struct ReportPaths {
 ///
 /// # Errors
 ///
-/// [`ReportError::NoRuns`], [`ReportError::OutputExists`] and [`ReportError::OutputIsFile`] for the
+/// [`ReportError::NoRuns`], [`ReportError::UnknownSection`], [`ReportError::OutputExists`] and [`ReportError::OutputIsFile`] for the
 /// arguments; [`ReportError::Write`] and [`ReportError::Draw`] when files cannot be written.
 pub fn render(
     analyses: &[Analysis],
@@ -60,7 +63,8 @@ pub fn render(
     // First what can be refused at once, then the work.
     let staging = Staging::new(&options.out_dir, options.force)?;
     let data = Data::new(analyses, comparisons);
-    let page = Page::new(&data, findings, options.title.as_deref(), &options.command)?;
+    let (title, command) = (options.title.as_deref(), &options.command);
+    let page = Page::new(&data, findings, title, command, &options.sections)?;
     let (html, markdown) = fill(&page)?;
 
     let shown: Vec<&str> = page.figures().collect();

@@ -5,12 +5,13 @@ use crate::canvas::{Axis, Canvas, Key, Marker, Panel, lay_out, legend, run_keys}
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{count, interval, number};
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "balance",
     title: "Balance per layer",
-    section: "Load",
+    section: sections::LOAD,
     applicable: |data| data.needs_routing("imbalance"),
     caption,
     draw,

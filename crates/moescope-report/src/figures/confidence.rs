@@ -7,12 +7,13 @@ use super::{Caption, Figure};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{interval, number};
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "confidence",
     title: "Router confidence by layer",
-    section: "Specialisation and confidence",
+    section: sections::SPECIALISATION,
     applicable: |data| {
         let any = PANELS.iter().any(|panel| data.has(panel.metric));
         if any {

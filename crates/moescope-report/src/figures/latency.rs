@@ -8,12 +8,13 @@ use crate::canvas::{Axis, Canvas, Marker, Panel, lay_out, legend, run_keys};
 use crate::data::{Data, Run};
 use crate::format::{count, duration, time_unit};
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "latency",
     title: "Time per forward pass",
-    section: "Speed",
+    section: sections::SPEED,
     applicable: |data| {
         if data.runs.iter().any(is_timed) { Ok(()) } else { Err("no times were recorded".into()) }
     },

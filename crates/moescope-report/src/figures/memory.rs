@@ -5,12 +5,13 @@ use crate::canvas::{Axis, Canvas, Key, LABEL, Panel, bold_width, lay_out, legend
 use crate::data::{Data, Run};
 use crate::format::{NOTHING, byte_unit, bytes};
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "memory",
     title: "Memory over the run",
-    section: "Memory",
+    section: sections::MEMORY,
     applicable: |data| {
         let any = data.runs.iter().any(|run| QUANTITIES.iter().any(|q| q.peak(run).is_some()));
         if any { Ok(()) } else { Err("no memory was recorded".into()) }

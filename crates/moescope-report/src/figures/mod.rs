@@ -16,11 +16,11 @@ use crate::canvas::Canvas;
 use crate::data::Data;
 use crate::table::Table;
 
-/// All figures, in the order of the page.
+/// All figures, in the order of their sections on the page.
 pub(crate) const FIGURES: &[Figure] = &[
-    utilisation::FIGURE,
-    utilisation_difference::FIGURE,
     overlap::FIGURE,
+    utilisation_difference::FIGURE,
+    utilisation::FIGURE,
     balance::FIGURE,
     specialisation::FIGURE,
     confidence::FIGURE,
@@ -43,7 +43,7 @@ pub(crate) struct Figure {
     pub(crate) id: &'static str,
     /// Heading.
     pub(crate) title: &'static str,
-    /// Heading it stands under; figures of one section follow each other in [`FIGURES`].
+    /// Section it stands in, as [`crate::sections::SECTIONS`] names it.
     pub(crate) section: &'static str,
     /// `Err` says, as the end of a sentence, why there is nothing to draw: "not recorded".
     pub(crate) applicable: fn(&Data<'_>) -> Result<(), String>,

@@ -7,12 +7,13 @@ use super::{Caption, Figure};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{NOTHING, percent};
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "overlap",
     title: "The same tokens, the same experts?",
-    section: "Load",
+    section: sections::COMPARED,
     applicable,
     caption,
     draw,

@@ -7,12 +7,13 @@ use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::percent;
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "specialisation",
     title: "Experts by domain",
-    section: "Specialisation and confidence",
+    section: sections::SPECIALISATION,
     applicable,
     caption,
     draw,

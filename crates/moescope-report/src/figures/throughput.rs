@@ -7,12 +7,13 @@ use crate::canvas::{
 use crate::data::Data;
 use crate::format::{interval, number};
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "throughput",
     title: "Tokens per second",
-    section: "Speed",
+    section: sections::SPEED,
     applicable: |data| {
         if data.has("throughput") {
             Ok(())

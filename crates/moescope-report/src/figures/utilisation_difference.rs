@@ -5,12 +5,13 @@ use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width, cell_height};
 use crate::data::{Data, Grid, Run};
 use crate::format::{count, fixed, number};
 use crate::palette::Ink;
+use crate::sections;
 use crate::table::Table;
 
 pub(crate) const FIGURE: Figure = Figure {
     id: "utilisation-difference",
     title: "Difference in utilisation",
-    section: "Load",
+    section: sections::COMPARED,
     applicable,
     caption,
     draw,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Comparison, Excerpt, Finding, Index, MetricRow, StepSeries, TokenWise,
+    Analysis, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, RunData, StepSeries,
+    TokenTexts, TokenWise,
 };
 use moescope_trace::Phase;
 use moescope_trace::manifest::{
@@ -204,8 +205,36 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
         rows,
         absent: vec![],
         steps,
-        excerpt: Excerpt::default(),
+        excerpt: excerpt(shape, &[" The", " router", "\n", " sends", " every", " token", "."]),
     }
+}
+
+/// Two sequences of 24 tokens per domain, all weights and entropies there, the texts in turn.
+pub(super) fn excerpt(shape: &Shape, texts: &[&str]) -> Excerpt {
+    const TOKENS: usize = 24;
+    let mut random = Random::new(shape.seed + 11);
+    let sequences: Vec<(&str, usize)> =
+        shape.domains.iter().chain(&shape.domains).map(|name| (name.as_str(), TOKENS)).collect();
+    let total = sequences.len() * TOKENS;
+    let (experts, k) = (usize::from(shape.experts), usize::from(shape.top_k));
+    let layers = (0..shape.layers).map(|layer| {
+        let mut ids = Vec::with_capacity(total * k);
+        for _ in 0..total {
+            // Low numbers are more popular; ranks differ by a step that keeps them distinct.
+            let first = (random.next().powi(2) * experts as f64) as usize;
+            ids.extend((0..k).map(|rank| ((first + rank * (experts / k)) % experts) as u16));
+        }
+        LayerData {
+            weights: Some((0..total * k).map(|n| 1.0 / (1.0 + (n % k) as f32)).collect()),
+            entropy: Some((0..total).map(|_| random.next() as f32 * 3.0).collect()),
+            ..LayerData::from_ids(layer, experts, k, ids)
+        }
+    });
+    let layers = layers.collect();
+    let mut data = RunData::from_ids(&shape.name, &sequences, layers).unwrap();
+    data.tokens.texts = TokenTexts::collect((0..total).map(|n| texts[n % texts.len()]));
+    data.tokens.logprob = Some(vec![-2.5; total]);
+    Excerpt::new(&data)
 }
 
 fn steps(shape: &Shape) -> StepSeries {

@@ -3,7 +3,7 @@
 use moescope_analysis::Analysis;
 use xml::reader::EventReader;
 
-use super::fixture::{Shape, analysis};
+use super::fixture::{Shape, analysis, excerpt};
 use super::rendered;
 
 const NAMES: [&str; 9] = [
@@ -26,6 +26,7 @@ fn hostile() -> Vec<Analysis> {
         shape.domains.push("x".repeat(5000));
         shape.seed = n as u64 + 1;
         let mut analysis = analysis(&shape);
+        analysis.excerpt = excerpt(&shape, &NAMES);
         let manifest = &mut analysis.manifest;
         for text in [
             &mut manifest.model.source,
@@ -60,9 +61,11 @@ fn hostile_names_are_text_in_every_output() {
         assert!(text.contains("7 * 7") || text.contains("7 \\* 7"), "{output} ran a template");
         assert!(!text.contains(&"x".repeat(200)), "{output} has an endless name");
     }
-    for tag in ["<script", "<img", "]]></svg>", "<!--"] {
+    for tag in ["<img", "]]></svg>", "<!--"] {
         assert!(!html.contains(tag), "HTML has {tag}");
     }
+    // The token view and its data, and nothing else.
+    assert_eq!((html.matches("<script").count(), html.matches("</script").count()), (2, 2));
     assert!(html.contains("&lt;script&gt;alert(1)"));
     for (number, line) in markdown.lines().enumerate() {
         for tag in ["<script", "<img", "<!--", "**bold**", "[link]("] {

@@ -50,7 +50,7 @@ fn rendered(name: &str, analyses: &[Analysis]) -> Rendered {
             .map(String::from)
             .to_vec(),
         out_dir,
-        force: false,
+        ..Default::default()
     };
     let paths = render(analyses, &comparisons(analyses), &findings(analyses), &options).unwrap();
     Rendered { paths, _guard: guard }

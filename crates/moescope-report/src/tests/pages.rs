@@ -7,7 +7,7 @@ use crate::{ReportError, ReportOptions, render};
 /// The page without its drawings and style, which have tests of their own.
 fn skeleton(html: &str) -> String {
     let mut text = html.to_owned();
-    for (open, close) in [("<svg", "</svg>"), ("<style>", "</style>")] {
+    for (open, close) in [("<svg", "</svg>"), ("<style>", "</style>"), ("<script", "</script>")] {
         let mut kept = String::new();
         let mut rest = text.as_str();
         while let Some(at) = rest.find(open) {
@@ -51,16 +51,43 @@ fn html_of_a_small_report() {
 }
 
 #[test]
+fn sections_are_written_as_asked() {
+    let analyses = small();
+    let folder = tempfile::tempdir().unwrap();
+    let with = |sections: &[&str]| ReportOptions {
+        out_dir: folder.path().join(sections.concat()),
+        sections: sections.iter().map(|name| name.to_string()).collect(),
+        ..Default::default()
+    };
+    let comparisons = super::comparisons(&analyses);
+    let paths = render(&analyses, &comparisons, &[], &with(&["speed", "load"])).unwrap();
+    let html = std::fs::read_to_string(&paths.html).unwrap();
+    let markdown = std::fs::read_to_string(&paths.markdown).unwrap();
+    let ids: Vec<&str> =
+        html.split("<section id=\"").skip(1).map(|s| s.split('"').next().unwrap()).collect();
+    assert_eq!(ids, ["runs", "load", "speed", "conditions"]);
+    assert!(!html.contains("<script") && html.contains("script-src 'none'"));
+    let headings: Vec<&str> =
+        markdown.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(headings, ["Runs", "Load", "Speed", "Conditions"]);
+    assert!(paths.figures.iter().all(|path| path.exists() && !path.ends_with("memory.png")));
+    let error = render(&analyses, &comparisons, &[], &with(&["laod"])).unwrap_err();
+    assert!(matches!(error, ReportError::UnknownSection { .. }));
+    assert!(error.to_string().contains("laod") && error.to_string().contains("findings, tokens"));
+}
+
+#[test]
 fn every_shape_makes_a_page() {
     for (name, analyses) in shapes() {
         let report = rendered(name, &analyses);
         let html = report.html();
         // Self-contained: nothing is loaded, from the network or from beside the file.
-        for attribute in ["src=", "href=\"http", "url(", "@import", "<script", "<link rel=\"style"]
-        {
+        for attribute in ["src=", "href=\"http", "url(", "@import", "<link rel=\"style"] {
             assert!(!html.contains(attribute), "{name} has {attribute}");
         }
-        let addresses = html.matches("http").count();
+        let scripts = html.matches("<script").count();
+        assert!(scripts == 0 || scripts == 2, "{name}: only the token view and its data");
+        let addresses = html.matches("http").count() - html.matches("http-equiv").count();
         let namespaces = html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count();
         assert_eq!(addresses, namespaces, "{name} names an address");
         for analysis in &analyses {

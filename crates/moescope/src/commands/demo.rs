@@ -80,6 +80,7 @@ impl Demo {
             title: Some("moescope demo".into()),
             command: ui::command_line(),
             out_dir: self.output,
+            sections: Vec::new(),
             force: false,
         };
         let (paths, findings) = write(&runs, &options)?;

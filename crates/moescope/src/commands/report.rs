@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use moescope_analysis::{Finding, Options, analyze_all, findings};
-use moescope_report::{ReportOptions, ReportPaths, render, sanitize};
+use moescope_report::{ReportOptions, ReportPaths, render, sanitize, section_names};
 use moescope_trace::Run;
 
 use crate::{args::Output, ui};
@@ -20,6 +20,9 @@ pub(crate) struct Report {
     /// Heading; the names of the models by default.
     #[arg(long)]
     title: Option<String>,
+    /// Write only these sections; the runs and their conditions are always there.
+    #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(section_names()))]
+    sections: Vec<String>,
 }
 
 impl Report {
@@ -28,6 +31,7 @@ impl Report {
             title: self.title,
             command: ui::command_line(),
             out_dir: self.output.output,
+            sections: self.sections,
             force: self.output.force,
         };
         let (paths, findings) = write(&self.runs, &options)?;
