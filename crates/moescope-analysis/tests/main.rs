@@ -19,6 +19,12 @@ mod hand;
 mod hit_rate;
 #[path = "main/known.rs"]
 mod known;
+#[path = "main/placement.rs"]
+mod placement;
+#[path = "main/predicted_speed.rs"]
+mod predicted_speed;
+#[path = "main/prefetch.rs"]
+mod prefetch;
 #[path = "main/properties.rs"]
 mod properties;
 #[path = "main/run_dir.rs"]

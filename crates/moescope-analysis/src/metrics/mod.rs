@@ -10,6 +10,8 @@ mod hit_rate_global;
 mod latency;
 mod logprob;
 mod memory;
+mod placement;
+mod prefetch;
 mod specialisation;
 mod throughput;
 mod tokens;
@@ -48,6 +50,11 @@ pub const METRICS: &[Metric] = &[
     hit_rate_global::HIT_RATE_GLOBAL_LFU,
     hit_rate_global::HIT_RATE_GLOBAL_STATIC,
     hit_rate_global::HIT_RATE_GLOBAL_BELADY,
+    prefetch::PREFETCH_HIT_RATE,
+    prefetch::PREFETCH_WASTED,
+    placement::GPU_IMBALANCE,
+    placement::GPU_IMBALANCE_PACKED,
+    placement::GPU_IMBALANCE_EPLB,
     logprob::MEAN_LOGPROB,
     throughput::THROUGHPUT,
     latency::STEP_LATENCY,

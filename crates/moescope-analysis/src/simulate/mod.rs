@@ -19,3 +19,6 @@
 //! ```
 
 pub mod cache;
+pub mod placement;
+pub mod prefetch;
+pub mod speed;
