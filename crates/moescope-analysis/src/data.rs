@@ -176,6 +176,7 @@ impl RunData {
             Need::Margin => layers.iter().any(|layer| layer.margin.is_some()),
             Need::Logprobs => self.tokens.logprob.is_some(),
             Need::Domains => self.domains.len() > 1,
+            Need::Layers => layers.len() > 1,
             Need::Decode => {
                 let phase = &self.tokens.phase;
                 phase.contains(&Phase::Prefill) && phase.contains(&Phase::Decode)

@@ -39,6 +39,8 @@ pub enum Need {
     Logprobs,
     /// At least two domains.
     Domains,
+    /// At least two MoE layers.
+    Layers,
     /// Generated tokens after prompts.
     Decode,
     /// End-to-end times of the forward passes.
@@ -61,6 +63,7 @@ impl Need {
             Need::Margin => "router margin",
             Need::Logprobs => "log-probabilities",
             Need::Domains => "a second domain",
+            Need::Layers => "a second MoE layer",
             Need::Decode => "generated tokens after prompts",
             Need::Times => "end-to-end times",
             Need::BytesInUse => "device memory in use",

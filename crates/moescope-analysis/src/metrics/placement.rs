@@ -10,14 +10,14 @@ use crate::study::{Scope, Study};
 
 /// Rows of each: layer x size (G = 2, 4, 8, ... GPUs that divide E, two experts on each at least);
 /// none x size: the mean over layers. Interval: bootstrap over the sequences that measure, the
-/// placement kept.
+/// placement kept. Uniform routing tends to 1 as T grows.
 pub(crate) const GPU_IMBALANCE: Metric = Metric {
     name: "gpu_imbalance",
     title: "GPU imbalance, experts in order",
     unit: "ratio",
     formula: "load of the busiest of G GPUs / mean load, E/G experts on each in order; on the half of the \
               sequences that measures",
-    chance: "tends to 1 as T grows",
+    chance: "",
     source: "A layer is done when its busiest GPU is",
     needs: &[Need::Ids],
     compute: |study| {
@@ -30,7 +30,7 @@ pub(crate) const GPU_IMBALANCE_PACKED: Metric = Metric {
     title: "GPU imbalance, experts packed",
     unit: "ratio",
     formula: "as gpu_imbalance, with experts packed by their load in the other half of the sequences",
-    chance: "tends to 1 as T grows",
+    chance: "",
     source: "Balanced packing of DeepSeek's EPLB, without redundant experts",
     needs: &[Need::Ids],
     compute: |study| rows(study, &GPU_IMBALANCE_PACKED, |loads, _, gpus| balanced(loads, gpus, 0)),
@@ -41,7 +41,7 @@ pub(crate) const GPU_IMBALANCE_EPLB: Metric = Metric {
     title: "GPU imbalance, experts replicated and packed",
     unit: "ratio",
     formula: "as gpu_imbalance_packed, with one redundant expert per GPU",
-    chance: "tends to 1 as T grows",
+    chance: "",
     source: "DeepSeek's EPLB, global policy (github.com/deepseek-ai/EPLB)",
     needs: &[Need::Ids],
     compute: |study| rows(study, &GPU_IMBALANCE_EPLB, |loads, _, gpus| balanced(loads, gpus, gpus)),

@@ -21,7 +21,7 @@ pub(crate) const PREFETCH_HIT_RATE: Metric = Metric {
     chance: "p/E",
     source: "Prefetch by transition counts while the layer before computes. At most 2^17 tokens, evenly \
              spread, are looked at per layer",
-    needs: &[Need::Ids],
+    needs: &[Need::Ids, Need::Layers],
     compute: |study| rows(study, &PREFETCH_HIT_RATE),
 };
 
@@ -33,7 +33,7 @@ pub(crate) const PREFETCH_WASTED: Metric = Metric {
     formula: "share of the p experts brought that the token does not select: 1 - hits / p, without a cache",
     chance: "1 - k/E",
     source: "What a prefetch costs the link",
-    needs: &[Need::Ids],
+    needs: &[Need::Ids, Need::Layers],
     compute: |study| rows(study, &PREFETCH_WASTED),
 };
 
