@@ -5,8 +5,16 @@ use moescope_model::{KvCache, LogitsFor, ModelError, MoeImpl, MoeModel, Unobserv
 
 use crate::common::{assert_close, fixture, floats, forward_all, ids, load_f32};
 
-const FIXTURES: &[&str] =
-    &["gemma4-moe", "gemma4-dense", "gemma4-ple-kvshared", "qwen3-moe", "olmoe", "mixtral"];
+const FIXTURES: &[&str] = &[
+    "gemma4-moe",
+    "gemma4-dense",
+    "gemma4-ple-kvshared",
+    "qwen3-moe",
+    "olmoe",
+    "mixtral",
+    "deepseek-v3",
+    "gpt-oss",
+];
 
 /// 60 tokens: far past the fixtures' window of 8.
 fn tokens(batch: usize) -> Vec<u32> {

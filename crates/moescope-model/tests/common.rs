@@ -78,7 +78,10 @@ pub(crate) struct Everything {
 
 pub(crate) struct Routed {
     pub(crate) layer: u16,
-    pub(crate) probs: Vec<f32>,
+    /// What experts were chosen by.
+    pub(crate) scores: Vec<f32>,
+    /// Whether that is not the distribution: such routers of the reference leave ranks unsorted.
+    pub(crate) unsorted: bool,
     pub(crate) experts: Vec<u32>,
     pub(crate) weights: Vec<f32>,
     pub(crate) k: usize,
@@ -104,7 +107,8 @@ impl Observer for Everything {
         let [_, e] = routing.probs.dims();
         self.routed.push(Routed {
             layer: routing.layer,
-            probs: floats(routing.probs),
+            unsorted: routing.scores.is_some(),
+            scores: floats(routing.scores.unwrap_or(routing.probs)),
             experts: routing
                 .experts
                 .into_data_dtype(BurnDType::I64)

@@ -10,7 +10,7 @@ use crate::common::{
     tiny,
 };
 
-/// Probabilities closer than this may rank either way.
+/// Scores closer than this may rank either way.
 const TIE: f32 = 1e-5;
 
 /// Where the test bodies run, and how close they must come.
@@ -61,29 +61,35 @@ fn routing(
         let (ids, _) = expected.ints(&format!("{name}_index"));
         let weights = expected.floats(&format!("{name}_weights"));
         assert_eq!(routed.experts.len(), ids.len());
-        for (t, (got, want)) in
-            routed.experts.chunks(routed.k).zip(ids.chunks(routed.k)).enumerate()
-        {
-            let probs = &routed.probs[t * routed.e..(t + 1) * routed.e];
-            let (got_weights, want_weights) =
-                (&routed.weights[t * routed.k..][..routed.k], &weights[t * routed.k..][..routed.k]);
+        let k = routed.k;
+        for (t, (got, want)) in routed.experts.chunks(k).zip(ids.chunks(k)).enumerate() {
+            let scores = &routed.scores[t * routed.e..(t + 1) * routed.e];
+            let pairs = |ids: &[u32], weights: &[f32]| {
+                let weights = &weights[t * k..(t + 1) * k];
+                let mut pairs: Vec<(u32, f32)> =
+                    ids.iter().copied().zip(weights.iter().copied()).collect();
+                if routed.unsorted {
+                    pairs.sort_by(|a, b| {
+                        scores[b.0 as usize].total_cmp(&scores[a.0 as usize]).then(a.0.cmp(&b.0))
+                    });
+                }
+                pairs.into_iter().unzip::<u32, f32, Vec<u32>, Vec<f32>>()
+            };
+            let (got, got_weights) = pairs(got, &routed.weights);
+            let (want, want_weights) = pairs(want, &weights);
             if got == want {
-                assert_close(
-                    got_weights,
-                    want_weights,
-                    bench.weights,
-                    &format!("{name} token {t}"),
-                );
+                let what = format!("{name} token {t}");
+                assert_close(&got_weights, &want_weights, bench.weights, &what);
                 continue;
             }
             let set = |ids: &[u32]| ids.iter().copied().collect::<BTreeSet<u32>>();
-            for id in set(got).symmetric_difference(&set(want)) {
-                let kth = probs[*got.last().unwrap() as usize];
-                let off = (probs[*id as usize] - kth).abs();
+            for id in set(&got).symmetric_difference(&set(&want)) {
+                let kth = scores[*got.last().unwrap() as usize];
+                let off = (scores[*id as usize] - kth).abs();
                 assert!(off < TIE, "{name} token {t}: {got:?}, expected {want:?}, {off} apart");
             }
-            for (got, want) in got.iter().zip(want) {
-                let apart = (probs[*got as usize] - probs[*want as usize]).abs();
+            for (got, want) in got.iter().zip(&want) {
+                let apart = (scores[*got as usize] - scores[*want as usize]).abs();
                 assert!(apart < TIE, "{name} token {t}: rank of {got} and {want}, {apart} apart");
             }
         }
@@ -127,6 +133,26 @@ fn gemma4_per_layer_embeddings_and_shared_kv_on_flex() {
 #[test]
 fn gemma4_sharded_multimodal_bfloat16_on_flex() {
     family("gemma4-moe-multimodal-sharded", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn deepseek_v3_on_flex() {
+    family("deepseek-v3", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn gpt_oss_on_flex() {
+    family("gpt-oss", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn gpt_oss_dense_implementation_on_flex() {
+    family("gpt-oss", &flex(), MoeImpl::Dense);
+}
+
+#[test]
+fn gpt_oss_mxfp4_on_flex() {
+    family("gpt-oss-mxfp4", &flex(), MoeImpl::Selected);
 }
 
 #[test]
@@ -185,6 +211,21 @@ fn gemma4_per_layer_embeddings_and_shared_kv_on_wgpu() {
 #[test]
 fn gemma4_sharded_multimodal_bfloat16_on_wgpu() {
     family("gemma4-moe-multimodal-sharded", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn deepseek_v3_on_wgpu() {
+    family("deepseek-v3", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gpt_oss_on_wgpu() {
+    family("gpt-oss", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gpt_oss_mxfp4_on_wgpu() {
+    family("gpt-oss-mxfp4", &wgpu(), MoeImpl::Selected);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{
     decoder::{Layer, LayerShape, Pass},
     mlp::{Mlp, MlpShape},
     moe::{Moe, MoeShape},
+    packed::PackedShape,
     tensors::{Tensors, Weights},
 };
 use crate::{
@@ -41,8 +42,10 @@ pub(crate) trait Mix: Send + Sync {
 pub(crate) enum FeedForwardShape {
     /// One block every token uses.
     Dense(MlpShape),
-    /// Experts.
+    /// Experts, a tensor each.
     Moe(MoeShape),
+    /// Experts, all in one tensor.
+    Packed(PackedShape),
 }
 
 /// A layer as its config describes it; `A` is its attention.
@@ -74,6 +77,7 @@ impl<A: MixShape> LayerShape for PreNormShape<A> {
         match &self.feed_forward {
             FeedForwardShape::Dense(_) => None,
             FeedForwardShape::Moe(moe) => Some(moe.spec(index)),
+            FeedForwardShape::Packed(moe) => Some(moe.spec(index)),
         }
     }
 
@@ -84,6 +88,7 @@ impl<A: MixShape> LayerShape for PreNormShape<A> {
         tensors.within(self.feed_forward_name, |tensors| match &self.feed_forward {
             FeedForwardShape::Dense(mlp) => mlp.declare(tensors, Part::Mlp),
             FeedForwardShape::Moe(moe) => moe.declare(tensors),
+            FeedForwardShape::Packed(moe) => moe.declare(tensors),
         });
     }
 
@@ -98,6 +103,9 @@ impl<A: MixShape> LayerShape for PreNormShape<A> {
             feed_forward: match &self.feed_forward {
                 FeedForwardShape::Dense(mlp) => FeedForward::Dense(mlp.load(&below)?),
                 FeedForwardShape::Moe(moe) => FeedForward::Moe(moe.load(&below, index, moe_impl)?),
+                FeedForwardShape::Packed(moe) => {
+                    FeedForward::Moe(moe.load(&below, index, moe_impl)?)
+                }
             },
         })
     }

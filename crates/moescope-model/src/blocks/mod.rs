@@ -7,7 +7,9 @@
 pub(crate) mod attention;
 pub(crate) mod config;
 pub(crate) mod decoder;
+pub(crate) mod latent;
 pub(crate) mod layer;
 pub(crate) mod mlp;
 pub(crate) mod moe;
+pub(crate) mod packed;
 pub(crate) mod tensors;

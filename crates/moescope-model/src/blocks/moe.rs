@@ -13,7 +13,7 @@ use crate::{
     ops::{
         activation::Activation,
         experts::{Experts, MoeImpl},
-        linear::linear,
+        linear::Linear,
         router::{Choice, PerExpert, RouterRule, route},
     },
     spec::{MoeLayerSpec, Part},
@@ -114,7 +114,7 @@ impl MoeShape {
         };
         Ok(Moe {
             router: Router {
-                projection: w.exact("gate.weight", [self.experts, self.hidden])?,
+                projection: Linear::new(w.exact("gate.weight", [self.experts, self.hidden])?),
                 correction: match self.correction {
                     true => Some(w.exact(CORRECTION, [self.experts])?),
                     false => None,
@@ -137,9 +137,9 @@ impl MoeShape {
 
 /// A Mixture-of-Experts block.
 pub(crate) struct Moe {
-    router: Router,
-    routed: Routed,
-    shared: Option<Mlp>,
+    pub(crate) router: Router,
+    pub(crate) routed: Routed,
+    pub(crate) shared: Option<Mlp>,
 }
 
 impl Moe {
@@ -158,17 +158,17 @@ impl Moe {
 /// A projection to one logit per expert, and what is made of it.
 pub(crate) struct Router {
     /// `[E, H]`, f32: which experts run must not depend on the compute type.
-    projection: Tensor<2>,
+    pub(crate) projection: Linear,
     /// `[E]`, added to scores for the choice.
-    correction: Option<Tensor<1>>,
-    rule: RouterRule,
+    pub(crate) correction: Option<Tensor<1>>,
+    pub(crate) rule: RouterRule,
 }
 
 impl Router {
     fn forward(&self, x: Tensor<2>) -> Choice {
         let correction = self.correction.as_ref();
         let per_expert = PerExpert { correction, ..PerExpert::default() };
-        route(linear(x, &self.projection), self.rule, per_expert)
+        route(self.projection.forward(x), self.rule, per_expert)
     }
 }
 

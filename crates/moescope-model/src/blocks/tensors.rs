@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::{
-    checkpoint::Loader,
+    checkpoint::{Loader, values::Values},
     error::Result,
     ops::norm::RmsNorm,
     spec::{Part, TensorSpec},
@@ -113,6 +113,35 @@ impl<'a> Weights<'a> {
     ) -> Result<Tensor<3>> {
         let of = |expert: usize| self.within(&format!("experts.{expert}")).named(parts);
         self.loader.packed(experts, of, columns)
+    }
+
+    /// A weight in the compute type on the host, to be laid out in another way.
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<Values> {
+        self.loader.stored(&self.name(name), shape)
+    }
+
+    /// Such values as a tensor.
+    pub(crate) fn upload<const D: usize>(
+        &self,
+        values: Values,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>> {
+        self.loader.upload(values, shape)
+    }
+
+    /// Whether the checkpoint has a tensor of this name.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.loader.holds(&self.name(name))
+    }
+
+    /// A weight stored in MXFP4; see [`Loader::mxfp4`].
+    pub(crate) fn mxfp4(
+        &self,
+        name: &str,
+        shape: [usize; 3],
+        row: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Tensor<3>> {
+        self.loader.mxfp4(&self.name(name), shape, row)
     }
 
     /// The output head, which lies beside the decoder.

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use super::{
     Checkpoint,
     fp8::{BlockScales, SCALE_SUFFIX},
+    mxfp4,
     shards::Shard,
     values::{BadElement, Stored, Values},
 };
@@ -204,6 +205,58 @@ impl<'a> Loader<'a> {
         Ok(WeightsSummary { hash: hasher.finalize().to_hex().to_string(), bytes: self.bytes.get() })
     }
 
+    /// A weight in the compute type on the host, for families that lay it out in another way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::weight`].
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<Values> {
+        self.values(name, shape, self.dtype)
+    }
+
+    /// Whether the checkpoint has a tensor of this name.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.tensors.contains_key(&format!("{}{name}", self.prefix))
+    }
+
+    /// A weight `[E, rows, columns]` stored in MXFP4 as `name_blocks` and `name_scales`; row i of each expert
+    /// is the stored row `row(i)`.
+    ///
+    /// Beside the tensor, the host holds what is stored of it and a piece of decoded values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::weight`].
+    pub(crate) fn mxfp4(
+        &self,
+        name: &str,
+        shape: [usize; 3],
+        row: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Tensor<3>> {
+        let [experts, rows, columns] = shape;
+        let groups = columns.div_ceil(mxfp4::BLOCK);
+        let blocks = format!("{name}_blocks");
+        let codes = self.bytes(&blocks, &[experts, rows, groups, mxfp4::BLOCK_BYTES], Dtype::U8)?;
+        let scales = self.bytes(&format!("{name}_scales"), &[experts, rows, groups], Dtype::U8)?;
+        let stored = mxfp4::Rows { blocks: &codes, scales: &scales, columns };
+        let tensor = self.find(
+            format!("{}{blocks}", self.prefix),
+            &[experts, rows, groups, mxfp4::BLOCK_BYTES],
+        )?;
+        let mut values = Values::with_capacity(self.dtype, experts * rows * columns);
+        let step = (PIECE / 4 / columns).max(1);
+        let mut piece = Vec::new();
+        for first in (0..experts * rows).step_by(step) {
+            piece.resize(step.min(experts * rows - first) * columns, 0.0);
+            let source = |i: usize| (first + i) / rows * rows + row((first + i) % rows);
+            stored.decode(source, &mut piece);
+            values
+                .extend_f32(&piece)
+                .map_err(|bad| tensor.bad(self.dtype, first * columns, bad))?;
+        }
+        self.upload(values, shape)
+    }
+
     fn values(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Values> {
         let mut values = Values::with_capacity(dtype, shape.iter().product());
         self.append(name, shape, &mut values)?;
@@ -340,7 +393,12 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn upload<const D: usize>(&self, values: Values, shape: [usize; D]) -> Result<Tensor<D>> {
+    /// Values of the compute type as a tensor on the device.
+    pub(crate) fn upload<const D: usize>(
+        &self,
+        values: Values,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>> {
         let (data, dtype) = values.into_data(shape);
         let elements: usize = shape.iter().product();
         self.bytes.set(self.bytes.get() + (elements * dtype.size()) as u64);

@@ -5,8 +5,9 @@
 mod formats;
 mod fp8;
 mod loader;
+mod mxfp4;
 mod shards;
-mod values;
+pub(crate) mod values;
 
 use std::path::{Path, PathBuf};
 

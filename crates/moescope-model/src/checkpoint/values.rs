@@ -91,6 +91,15 @@ impl Values {
         }
     }
 
+    /// `len` of these values in another order: the i-th is `self[from(i)]`.
+    pub(crate) fn gathered(&self, len: usize, from: impl Fn(usize) -> usize + Sync) -> Self {
+        match self {
+            Values::F32(v) => Values::F32((0..len).into_par_iter().map(|i| v[from(i)]).collect()),
+            Values::F16(v) => Values::F16((0..len).into_par_iter().map(|i| v[from(i)]).collect()),
+            Values::Bf16(v) => Values::Bf16((0..len).into_par_iter().map(|i| v[from(i)]).collect()),
+        }
+    }
+
     /// As data for a tensor of `shape`, with its type.
     pub(crate) fn into_data<const D: usize>(self, shape: [usize; D]) -> (TensorData, BurnDType) {
         match self {

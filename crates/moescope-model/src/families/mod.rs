@@ -1,6 +1,8 @@
 //! Model families: one file (or folder) each, one line in [`FAMILIES`].
 
+pub mod deepseek_v3;
 pub mod gemma4;
+pub mod gpt_oss;
 pub mod mixtral;
 pub mod olmoe;
 pub mod qwen3_moe;
@@ -28,8 +30,14 @@ pub struct Family {
 }
 
 /// Every family there is.
-pub const FAMILIES: &[Family] =
-    &[gemma4::FAMILY, mixtral::FAMILY, olmoe::FAMILY, qwen3_moe::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    deepseek_v3::FAMILY,
+    gemma4::FAMILY,
+    gpt_oss::FAMILY,
+    mixtral::FAMILY,
+    olmoe::FAMILY,
+    qwen3_moe::FAMILY,
+];
 
 /// The family of a checkpoint.
 ///
