@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Analyze(commands::analyze::Analyze),
     /// Write a report over one or more runs: HTML, Markdown, SVG and PNG.
     Report(commands::report::Report),
+    /// What a run's routing would mean on another machine: caches, predicted speed, placement.
+    Simulate(commands::simulate::Simulate),
     /// Parameters, bytes and MoE shape of a model.
     Inspect(commands::inspect::Inspect),
     /// Devices and their limits.
@@ -31,6 +33,7 @@ impl Command {
             Command::Run(run) => run.execute(),
             Command::Analyze(analyze) => analyze.execute(),
             Command::Report(report) => report.execute(),
+            Command::Simulate(simulate) => simulate.execute(),
             Command::Inspect(inspect) => inspect.execute(),
             Command::Devices(devices) => devices.execute(),
         }

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod quantity;
 mod ui;
 
 use std::process::ExitCode;

@@ -11,4 +11,5 @@ mod commands;
 mod hostile;
 mod interrupted;
 mod reproducible;
+mod simulate;
 mod wgpu;

@@ -87,18 +87,23 @@ enum Policy {
 }
 
 /// A stretch of a sequence that is simulated.
-struct Span {
-    group: u32,
+pub(super) struct Span {
+    pub(super) group: u32,
     /// First token.
-    start: usize,
+    pub(super) start: usize,
     /// First token that is counted.
-    counted: usize,
+    pub(super) counted: usize,
     /// One past the last token.
-    end: usize,
+    pub(super) end: usize,
 }
 
-/// The stretches of a scope (the whole run, or what was generated).
-fn spans(study: &Study<'_>, policy: Policy, scope: &Scope) -> Vec<Span> {
+/// The scopes of hit rates: the whole run, and what was generated where there is both.
+pub(super) fn scopes<'s>(study: &'s Study<'_>) -> impl Iterator<Item = &'s Scope> {
+    study.phases().filter(|scope| scope.phase != Some(Phase::Prefill))
+}
+
+/// The stretches of a scope; `warm` ones begin with the prompt, which is not counted.
+pub(super) fn spans(study: &Study<'_>, scope: &Scope, warm: bool) -> Vec<Span> {
     let generated = |sequence: &Sequence| {
         let phases = &study.data.tokens.phase[sequence.start..sequence.end];
         let prompt = phases.iter().position(|&phase| phase == Phase::Decode);
@@ -113,7 +118,7 @@ fn spans(study: &Study<'_>, policy: Policy, scope: &Scope) -> Vec<Span> {
             };
             Span {
                 group: study.groups.of_sequence(index) as u32,
-                start: if policy == Policy::LruWarm { sequence.start } else { counted },
+                start: if warm { sequence.start } else { counted },
                 counted,
                 end: sequence.end,
             }
@@ -123,13 +128,10 @@ fn spans(study: &Study<'_>, policy: Policy, scope: &Scope) -> Vec<Span> {
 }
 
 fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
-    let scopes = study.phases().filter(|scope| match scope.phase {
-        None => policy != Policy::LruWarm,
-        phase => phase == Some(Phase::Decode),
-    });
+    let warm = policy == Policy::LruWarm;
     let mut rows = Vec::new();
-    for scope in scopes {
-        let spans = spans(study, policy, scope);
+    for scope in scopes(study).filter(|scope| scope.phase.is_some() || !warm) {
+        let spans = spans(study, scope, warm);
         let places: Vec<usize> = (0..study.data.layers.len()).collect();
         let curves = parallel::map(&places, |&place| Curve::of(study, policy, place, &spans));
         let row = study.row(metric.name, metric.unit, scope);
@@ -216,10 +218,14 @@ impl Curve {
 
     /// The rows of the groups in a scope, `[U, sizes + 1]`.
     fn units(&self, scope: &Scope) -> Vec<f64> {
-        let width = self.sizes + 1;
-        let rows = scope.units.iter().map(|&group| group as usize * width);
-        rows.flat_map(|first| &self.rows[first..first + width]).copied().collect()
+        units(&self.rows, self.sizes + 1, scope)
     }
+}
+
+/// The rows of the groups in a scope, `[U, W]`, of those of all groups, `[G, W]`.
+pub(super) fn units(rows: &[f64], width: usize, scope: &Scope) -> Vec<f64> {
+    let firsts = scope.units.iter().map(|&group| group as usize * width);
+    firsts.flat_map(|first| &rows[first..first + width]).copied().collect()
 }
 
 /// Hits by size and lookups, `[G, sizes + 1]`.

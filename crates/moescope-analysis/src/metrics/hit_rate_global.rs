@@ -1,16 +1,15 @@
 //! Hits of one cache that all layers share.
 
-use super::hit_rate::{held_out, rows_of};
-use crate::data::Sequence;
+use super::hit_rate::{Span, held_out, rows_of, scopes, spans, units};
 use crate::metric::{Metric, Need};
 use crate::parallel;
 use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
 use crate::simulate::cache::{Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits};
-use crate::study::Study;
+use crate::study::{Scope, Study};
 
-/// Rows of each policy: none x size, in experts of all layers together (L, 2L, ..., E L for L layers).
-/// Interval: bootstrap over sequences.
+/// Rows of each policy: none x size, in experts of all layers together (L, 2L, ..., E L for L layers),
+/// over whole sequences and, where there are generated tokens, over those alone. Interval: bootstrap over sequences.
 pub(crate) const HIT_RATE_GLOBAL_LRU: Metric = Metric {
     name: "hit_rate_global_lru",
     title: "Hit rate of a shared cache, LRU",
@@ -78,44 +77,50 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
         _ => (1..=per_layer).collect(),
     };
     sizes.dedup();
-    let scope = study.overall();
-    let rows = hits(study, policy, &sizes);
-    let row = study.row(metric.name, metric.unit, scope);
-    let estimates = column_ratios(&rows, sizes.len() + 1, scope).unwrap_or_default();
-    sizes
-        .iter()
-        .zip(estimates)
-        .map(|(size, (value, interval))| {
-            let size = size * layers.len();
-            let chance =
-                (policy != Policy::Belady).then(|| (size as f64 / experts as f64).min(1.0));
-            let index = Some(Index::Size(size as u32));
-            MetricRow { index, value, interval, chance, ..row.clone() }
-        })
-        .collect()
+    let of_scope = |scope: &Scope| {
+        let width = sizes.len() + 1;
+        let rows = hits(study, policy, &sizes, &spans(study, scope, false));
+        let row = study.row(metric.name, metric.unit, scope);
+        let estimates = column_ratios(&units(&rows, width, scope), width, scope);
+        sizes
+            .iter()
+            .zip(estimates.into_iter().flatten())
+            .map(|(size, (value, interval))| {
+                let size = size * layers.len();
+                let chance = (size as f64 / experts as f64).min(1.0);
+                MetricRow {
+                    index: Some(Index::Size(size as u32)),
+                    value,
+                    interval,
+                    chance: (policy != Policy::Belady).then_some(chance),
+                    ..row.clone()
+                }
+            })
+            .collect::<Vec<MetricRow>>()
+    };
+    scopes(study).flat_map(of_scope).collect()
 }
 
 /// Hits by size and lookups, `[G, sizes + 1]`.
-fn hits(study: &Study<'_>, policy: Policy, sizes: &[usize]) -> Vec<f64> {
+fn hits(study: &Study<'_>, policy: Policy, sizes: &[usize], spans: &[Span]) -> Vec<f64> {
     let layers = study.data.layers.len();
     let places: Vec<usize> = (0..layers).collect();
     let fixed = match policy {
         Policy::Static => match held_out(study, &places) {
-            None => return Vec::new(),
+            None => return vec![0.0; study.groups.len() * (sizes.len() + 1)],
             halves => halves,
         },
         _ => None,
     };
-    // Sequences of a group, so that each group is the work of one thread.
-    let mut members: Vec<Vec<&Sequence>> = vec![Vec::new(); study.groups.len()];
-    for (index, sequence) in study.data.sequences.iter().enumerate() {
-        members[study.groups.of_sequence(index)].push(sequence);
+    // By group, so that each is the work of one thread.
+    let mut members: Vec<Vec<&Span>> = vec![Vec::new(); study.groups.len()];
+    for span in spans {
+        members[span.group as usize].push(span);
     }
-    let groups: Vec<(usize, Vec<&Sequence>)> = members.into_iter().enumerate().collect();
-    let of_group = |(group, sequences): &(usize, Vec<&Sequence>)| {
-        let requests = sequences
-            .iter()
-            .map(|sequence| ModelRequests::of(&study.data.layers, sequence.start..sequence.end));
+    let groups: Vec<(usize, Vec<&Span>)> = members.into_iter().enumerate().collect();
+    let of_group = |(group, spans): &(usize, Vec<&Span>)| {
+        let requests =
+            spans.iter().map(|span| ModelRequests::of(&study.data.layers, span.start..span.end));
         let mut hits = Hits::new(sizes.len(), layers);
         let keys = study.data.layers.iter().map(|layer| layer.experts).sum();
         match (policy, &fixed) {

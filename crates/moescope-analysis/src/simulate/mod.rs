@@ -19,6 +19,9 @@
 //! ```
 
 pub mod cache;
+mod curves;
 pub mod placement;
 pub mod prefetch;
 pub mod speed;
+
+pub use curves::{CacheCurve, cache_curves};

@@ -6,3 +6,4 @@ pub(crate) mod devices;
 pub(crate) mod inspect;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod simulate;

@@ -16,7 +16,10 @@
 //! # Ok::<(), moescope_analysis::simulate::placement::PlacementError>(())
 //! ```
 
+mod held_out;
 mod packing;
+
+pub use held_out::{Imbalance, imbalances};
 
 use packing::{pack, replicate};
 
