@@ -6,7 +6,7 @@ use moescope_model::{
     MoeImpl,
     ops::{
         activation::Activation,
-        experts::{Experts, IMPLEMENTATIONS},
+        experts::{Biases, Experts, IMPLEMENTATIONS},
         router::{Choice, PerExpert, RouterRule, route},
     },
 };
@@ -34,51 +34,94 @@ fn pseudo(n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// One product at a time, in f64.
-fn plain(s: Sizes, x: &[f32], logits: &[f32], gate_up: &[f32], down: &[f32]) -> Vec<f32> {
-    let mut out = Vec::new();
+/// Weights of a layer and what goes in.
+struct Inputs {
+    x: Vec<f32>,
+    logits: Vec<f32>,
+    gate_up: Vec<f32>,
+    down: Vec<f32>,
+    /// Of gate and up projections, and of down projections.
+    biases: Option<(Vec<f32>, Vec<f32>)>,
+    activation: Activation,
+}
+
+impl Inputs {
+    fn new(s: Sizes, seed: u64, activation: Activation, biases: bool) -> Self {
+        // Distinct logits: ties would make the choice ambiguous.
+        let logits = pseudo(s.tokens * s.experts, seed ^ 2);
+        let logits = logits.iter().enumerate().map(|(i, l)| l + (i % s.experts) as f32 * 1e-3);
+        Inputs {
+            x: pseudo(s.tokens * s.hidden, seed),
+            logits: logits.collect(),
+            gate_up: pseudo(s.experts * 2 * s.inner * s.hidden, seed ^ 3),
+            down: pseudo(s.experts * s.hidden * s.inner, seed ^ 4),
+            biases: biases.then(|| {
+                let (both, out) = (s.experts * 2 * s.inner, s.experts * s.hidden);
+                (pseudo(both, seed ^ 5), pseudo(out, seed ^ 6))
+            }),
+            activation,
+        }
+    }
+}
+
+/// Sums and norms of outputs, one product at a time, in f64.
+fn plain(s: Sizes, inputs: &Inputs) -> (Vec<f32>, Vec<f32>) {
+    let (mut out, mut norms) = (Vec::new(), Vec::new());
+    let dot =
+        |w: &[f32], v: &[f64]| -> f64 { w.iter().zip(v).map(|(w, v)| f64::from(*w) * v).sum() };
     for t in 0..s.tokens {
-        let row = &logits[t * s.experts..(t + 1) * s.experts];
+        let row = &inputs.logits[t * s.experts..(t + 1) * s.experts];
         let mut order: Vec<usize> = (0..s.experts).collect();
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
         let chosen = &order[..s.top_k];
         let sum: f64 = chosen.iter().map(|&e| f64::from(row[e]).exp()).sum();
+        let x = &inputs.x[t * s.hidden..(t + 1) * s.hidden];
+        let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
         let mut y = vec![0.0f64; s.hidden];
         for &e in chosen {
-            let dot = |w: &[f32], v: &[f64]| -> f64 {
-                w.iter().zip(v).map(|(w, v)| f64::from(*w) * v).sum()
+            let both = |i: usize| {
+                let i = e * 2 * s.inner + i;
+                let bias = inputs.biases.as_ref().map_or(0.0, |(b, _)| f64::from(b[i]));
+                dot(&inputs.gate_up[i * s.hidden..(i + 1) * s.hidden], &x) + bias
             };
-            let xt: Vec<f64> =
-                x[t * s.hidden..(t + 1) * s.hidden].iter().map(|&v| f64::from(v)).collect();
-            let rows = &gate_up[e * 2 * s.inner * s.hidden..(e + 1) * 2 * s.inner * s.hidden];
             let act: Vec<f64> = (0..s.inner)
+                .map(|i| gated(inputs.activation, both(i), both(s.inner + i)))
+                .collect();
+            let result: Vec<f64> = (e * s.hidden..(e + 1) * s.hidden)
                 .map(|i| {
-                    let gate = dot(&rows[i * s.hidden..(i + 1) * s.hidden], &xt);
-                    let up = dot(&rows[(s.inner + i) * s.hidden..][..s.hidden], &xt);
-                    gate / (1.0 + (-gate).exp()) * up
+                    let bias = inputs.biases.as_ref().map_or(0.0, |(_, b)| f64::from(b[i]));
+                    dot(&inputs.down[i * s.inner..(i + 1) * s.inner], &act) + bias
                 })
                 .collect();
-            for (h, y) in y.iter_mut().enumerate() {
-                let row = &down[(e * s.hidden + h) * s.inner..][..s.inner];
-                *y += f64::from(logits[t * s.experts + e]).exp() / sum * dot(row, &act);
-            }
+            let weight = f64::from(row[e]).exp() / sum;
+            y.iter_mut().zip(&result).for_each(|(y, r)| *y += weight * r);
+            norms.push(result.iter().map(|r| r * r).sum::<f64>().sqrt() as f32);
         }
         out.extend(y.iter().map(|&v| v as f32));
     }
-    out
+    (out, norms)
 }
 
-fn check(s: Sizes, seed: u64, device: &Device, dtype: BurnDType, tolerance: f32) {
-    let x = pseudo(s.tokens * s.hidden, seed);
-    // Distinct logits: ties would make the choice ambiguous.
-    let logits: Vec<f32> = pseudo(s.tokens * s.experts, seed ^ 2)
-        .iter()
-        .enumerate()
-        .map(|(i, l)| l + (i % s.experts) as f32 * 1e-3)
-        .collect();
-    let gate_up = pseudo(s.experts * 2 * s.inner * s.hidden, seed ^ 3);
-    let down = pseudo(s.experts * s.hidden * s.inner, seed ^ 4);
-    let want = plain(s, &x, &logits, &gate_up, &down);
+fn gated(activation: Activation, gate: f64, up: f64) -> f64 {
+    match activation {
+        Activation::Silu => gate / (1.0 + (-gate).exp()) * up,
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044_715 * gate.powi(3));
+            0.5 * gate * (1.0 + inner.tanh()) * up
+        }
+        Activation::ClampedSwish { alpha, limit } => {
+            let (alpha, limit) = (f64::from(alpha), f64::from(limit));
+            let gate = gate.min(limit);
+            gate / (1.0 + (-alpha * gate).exp()) * (up.clamp(-limit, limit) + 1.0)
+        }
+    }
+}
+
+/// What gpt-oss does, with a limit that bites.
+const CLAMPED: Activation = Activation::ClampedSwish { alpha: 1.702, limit: 0.8 };
+
+fn check(s: Sizes, inputs: &Inputs, device: &Device, dtype: BurnDType, tolerance: f32) {
+    let (want, want_norms) = plain(s, inputs);
     let weight = |values: &[f32], shape: [usize; 3]| {
         Tensor::<3>::from_data(TensorData::new(values.to_vec(), shape), device).cast(dtype)
     };
@@ -86,17 +129,28 @@ fn check(s: Sizes, seed: u64, device: &Device, dtype: BurnDType, tolerance: f32)
         Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device)
     };
     let experts = Experts {
-        gate_up: weight(&gate_up, [s.experts, 2 * s.inner, s.hidden]),
-        down: weight(&down, [s.experts, s.hidden, s.inner]),
-        biases: None,
-        activation: Activation::Silu,
+        gate_up: weight(&inputs.gate_up, [s.experts, 2 * s.inner, s.hidden]),
+        down: weight(&inputs.down, [s.experts, s.hidden, s.inner]),
+        biases: inputs.biases.as_ref().map(|(gate_up, down)| Biases {
+            gate_up: matrix(gate_up, [s.experts, 2 * s.inner]),
+            down: matrix(down, [s.experts, s.hidden]),
+        }),
+        activation: inputs.activation,
     };
     let rule = RouterRule::softmax_renormalised(s.top_k);
-    let choice = route(matrix(&logits, [s.tokens, s.experts]), rule, PerExpert::default());
+    let logits = matrix(&inputs.logits, [s.tokens, s.experts]);
+    let choice = route(logits, rule, PerExpert::default());
     for (name, implementation) in IMPLEMENTATIONS {
-        let x = matrix(&x, [s.tokens, s.hidden]);
-        let got = floats(experts.forward(x, &choice, *implementation, false).sum);
-        assert_close(&got, &want, tolerance, &format!("{name} {s:?} {dtype:?}"));
+        for norms in [false, true] {
+            let x = matrix(&inputs.x, [s.tokens, s.hidden]);
+            let got = experts.forward(x, &choice, *implementation, norms);
+            let what = format!("{name} {s:?} {dtype:?} {:?}", inputs.activation);
+            assert_close(&floats(got.sum), &want, tolerance, &what);
+            assert_eq!(got.output_norms.is_some(), norms);
+            if let Some(norms) = got.output_norms {
+                assert_close(&floats(norms), &want_norms, tolerance, &format!("norms {what}"));
+            }
+        }
     }
 }
 
@@ -110,10 +164,15 @@ proptest! {
         hidden in 1usize..70,
         inner in 1usize..40,
         seed: u64,
+        activation in prop_oneof![
+            Just(Activation::Silu), Just(Activation::GeluTanh), Just(CLAMPED),
+        ],
+        biases: bool,
     ) {
         let s = Sizes { tokens, experts, top_k, hidden, inner };
+        let inputs = Inputs::new(s, seed, activation, biases);
         for dtype in [BurnDType::F32, BurnDType::BF16, BurnDType::F16] {
-            check(s, seed, &Device::flex(), dtype, 1e-2);
+            check(s, &inputs, &Device::flex(), dtype, 1e-2);
         }
     }
 }
@@ -122,7 +181,10 @@ proptest! {
 fn large_layers_are_split_over_threads_without_loss() {
     for tokens in [1, 2, 40] {
         let s = Sizes { tokens, experts: 6, top_k: 3, hidden: 301, inner: 257 };
-        check(s, 11, &Device::flex(), BurnDType::F32, 2e-2);
+        for biases in [false, true] {
+            let inputs = Inputs::new(s, 11, Activation::Silu, biases);
+            check(s, &inputs, &Device::flex(), BurnDType::F32, 2e-2);
+        }
     }
 }
 
@@ -137,7 +199,10 @@ fn every_implementation_on_wgpu() {
         (2, 1, 1, 8, 8),
     ] {
         let s = Sizes { tokens, experts, top_k, hidden, inner };
-        check(s, 5, &device, BurnDType::F32, 1e-2);
+        let clamped = tokens != 1;
+        let activation = if clamped { CLAMPED } else { Activation::Silu };
+        let inputs = Inputs::new(s, 5, activation, clamped);
+        check(s, &inputs, &device, BurnDType::F32, 1e-2);
     }
 }
 

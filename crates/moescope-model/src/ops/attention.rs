@@ -232,3 +232,145 @@ fn hidden_keys(mask: CausalMask, seq: usize, len: usize, device: &Device) -> Ten
         None => future,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, TensorData};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Sizes of a call: sequences, query heads per key head, key heads, new tokens, keys before them, size
+    /// of a key, size of a value.
+    type Sizes = [usize; 7];
+
+    struct Inputs {
+        q: Vec<f32>,
+        k: Vec<f32>,
+        v: Vec<f32>,
+        sinks: Vec<f32>,
+    }
+
+    /// One query, one key at a time; without `mask` a query sees every key.
+    fn plain(
+        sizes: Sizes,
+        x: &Inputs,
+        mask: Option<CausalMask>,
+        scale: f32,
+        cap: Option<f32>,
+    ) -> Vec<f64> {
+        let [batch, group, kv_heads, seq, before, dim, value_dim] = sizes;
+        let (heads, keys) = (group * kv_heads, before + seq);
+        let mut out = Vec::new();
+        for (b, s, h) in
+            (0..batch * seq * heads).map(|i| (i / heads / seq, i / heads % seq, i % heads))
+        {
+            let kv = (b * kv_heads + h / group) * keys;
+            let q = &x.q[((b * heads + h) * seq + s) * dim..][..dim];
+            let (from, to) = mask.map_or((0, keys), |mask| mask.keys_of(s));
+            let score = |key: usize| {
+                let k = &x.k[(kv + key) * dim..][..dim];
+                let dot: f64 = q.iter().zip(k).map(|(q, k)| f64::from(q * k)).sum();
+                let score = dot * f64::from(scale);
+                cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh()).exp()
+            };
+            let weights: Vec<f64> = (from..to).map(score).collect();
+            let sink = x.sinks.get(h).map_or(0.0, |sink| f64::from(*sink).exp());
+            let sum = weights.iter().sum::<f64>() + sink;
+            out.extend((0..value_dim).map(|d| {
+                let part =
+                    |(w, key): (&f64, usize)| w / sum * f64::from(x.v[(kv + key) * value_dim + d]);
+                weights.iter().zip(from..to).map(part).sum::<f64>()
+            }));
+        }
+        out
+    }
+
+    fn check(
+        sizes: Sizes,
+        window: Option<usize>,
+        cap: Option<f32>,
+        sinks: bool,
+        latent: bool,
+        seed: u32,
+    ) {
+        let [batch, group, kv_heads, seq, before, dim, value_dim] = sizes;
+        let (heads, keys) = (group * kv_heads, before + seq);
+        let k = values(batch * kv_heads * keys * dim, seed + 1);
+        let v = match latent {
+            true => k.chunks(dim).flat_map(|k| &k[..value_dim]).copied().collect(),
+            false => values(batch * kv_heads * keys * value_dim, seed + 2),
+        };
+        let q = values(batch * heads * seq * dim, seed);
+        let inputs = Inputs { q, k, v, sinks: values(if sinks { heads } else { 0 }, seed + 3) };
+        // One new token sees all that the cache shows.
+        let mask = (seq > 1).then_some(CausalMask { offset: before, window });
+        let scale = 0.7;
+        let want = plain(sizes, &inputs, mask, scale, cap);
+        let device = Device::flex();
+        let tensor = |values: &[f32], shape: [usize; 4]| {
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape), &device)
+        };
+        let sinks = Tensor::<1>::from_floats(inputs.sinks.as_slice(), &device);
+        let scores =
+            Scores { scale, soft_cap: cap, sinks: (heads == inputs.sinks.len()).then_some(&sinks) };
+        let q = tensor(&inputs.q, [batch, heads, seq, dim]);
+        // A slot that is not filled yet.
+        let cached = |values: &[f32], dim: usize| {
+            let filled = tensor(values, [batch, kv_heads, keys, dim]);
+            Tensor::cat(vec![filled, Tensor::full([batch, kv_heads, 1, dim], 9.0, &device)], 2)
+        };
+        let (k, v) = (cached(&inputs.k, dim), cached(&inputs.v, value_dim));
+        let span = KeySpan { len: keys, mask };
+        let both = match latent {
+            true => [
+                attend_latent(q.clone(), k.clone(), value_dim, &span, &scores),
+                compose(q, k.clone(), k, value_dim, &span, &scores),
+            ],
+            false => [
+                attend(q.clone(), k.clone(), v.clone(), &span, &scores),
+                compose(q, k, v, value_dim, &span, &scores),
+            ],
+        };
+        for (got, way) in both.into_iter().zip(["kernel", "composition"]) {
+            assert_eq!(got.dims(), [batch * seq, heads * value_dim]);
+            let got: Vec<f32> = got.into_data_dtype(DType::F32).try_into_vec().unwrap();
+            for (got, want) in got.iter().zip(&want) {
+                let off = (f64::from(*got) - want).abs();
+                assert!(off < 1e-5, "{way} {sizes:?} {window:?} {cap:?}: {got} {want}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_variant_attends_as_written(
+            (batch, group, kv_heads) in (1usize..3, 1usize..12, 1usize..3),
+            seq in prop_oneof![Just(1usize), 2usize..40],
+            (before, dim, value_dim) in (0usize..20, 1usize..12, 1usize..12),
+            window in prop::option::of(1usize..10),
+            cap in prop::option::of(0.5f32..3.0),
+            (sinks, latent) in any::<(bool, bool)>(),
+            seed in 0u32..1000,
+        ) {
+            let value_dim = if latent { value_dim.min(dim) } else { value_dim };
+            let sizes = [batch, group, kv_heads, seq, before, dim, value_dim];
+            check(sizes, window, cap, sinks, latent, seed);
+        }
+    }
+
+    /// The shape of DeepSeek-V3's decode step: many heads over one latent, more than one block of them.
+    #[test]
+    fn many_heads_share_a_latent() {
+        check([2, 70, 1, 1, 300, 96, 64], None, None, false, true, 7);
+    }
+}

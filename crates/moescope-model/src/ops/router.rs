@@ -199,3 +199,125 @@ pub fn spread(
     let nothing = best.clone().lower_elem(RULED_OUT / 10.0);
     (entropy.reshape([t]), (kth - best.mask_fill(nothing, 0.0)).reshape([t]))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data_dtype(DType::F32).try_into_vec().unwrap()
+    }
+
+    fn ints(tensor: Tensor<2, Int>) -> Vec<usize> {
+        let ints: Vec<i64> = tensor.into_data_dtype(DType::I64).try_into_vec().unwrap();
+        ints.into_iter().map(|i| i as usize).collect()
+    }
+
+    fn vector(values: &[f32]) -> Tensor<1> {
+        Tensor::from_floats(values, &Device::flex())
+    }
+
+    /// Experts of one token, the best first, their weights, entropy and margin: the rules one by one.
+    struct Plain {
+        experts: Vec<usize>,
+        weights: Vec<f64>,
+        entropy: f64,
+        margin: f64,
+    }
+
+    fn plain(logits: &[f32], rule: RouterRule, correction: &[f32], scale: &[f32]) -> Plain {
+        let scores: Vec<f64> = match rule.scoring {
+            Scoring::Sigmoid => logits.iter().map(|&x| 1.0 / (1.0 + f64::from(-x).exp())).collect(),
+            Scoring::Softmax => {
+                let all: Vec<f64> = logits.iter().map(|&x| f64::from(x).exp()).collect();
+                all.iter().map(|x| x / all.iter().sum::<f64>()).collect()
+            }
+        };
+        let total: f64 = scores.iter().sum();
+        let choice: Vec<f64> =
+            scores.iter().zip(correction).map(|(s, c)| s + f64::from(*c)).collect();
+        let falling = |values: &[f64]| {
+            let mut order: Vec<usize> = (0..values.len()).collect();
+            order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+            order
+        };
+        let Groups { count, chosen } = rule.groups.unwrap_or(Groups { count: 1, chosen: 1 });
+        let size = choice.len() / count;
+        let merit = |group: &[f64]| falling(group).iter().take(2).map(|&i| group[i]).sum::<f64>();
+        let merits: Vec<f64> = choice.chunks(size).map(merit).collect();
+        let kept = &falling(&merits)[..chosen];
+        let allowed = falling(&choice).into_iter().filter(|e| kept.contains(&(e / size)));
+        let allowed: Vec<usize> = allowed.collect();
+        let experts = allowed[..rule.top_k].to_vec();
+        let sum: f64 = experts.iter().map(|&e| scores[e]).sum();
+        let norm = if rule.renormalise { sum } else { 1.0 };
+        let weight = |&e: &usize| scores[e] / norm * f64::from(rule.scale * scale[e]);
+        let next = allowed.get(rule.top_k).map_or(0.0, |&e| choice[e]);
+        let entropy = |s: &f64| -s / total * (s / total).ln();
+        Plain {
+            weights: experts.iter().map(weight).collect(),
+            entropy: scores.iter().map(entropy).sum(),
+            margin: choice[experts[rule.top_k - 1]] - next,
+            experts,
+        }
+    }
+
+    proptest! {
+        /// The kernel and the composition, for any rule, k = 1 and k = E among them.
+        #[test]
+        fn every_rule_chooses_as_written(
+            (count, chosen) in (1usize..5).prop_flat_map(|n| (Just(n), 1..=n)),
+            size in 2usize..6,
+            part in 0.0f64..=1.0,
+            sigmoid: bool,
+            renormalise: bool,
+            (corrected, scaled) in any::<(bool, bool)>(),
+            values in prop::collection::vec(-4.0f32..4.0, 3 * 20 + 40),
+        ) {
+            let (e, t) = (count * size, 3);
+            let most = if count > 1 { chosen * size } else { e };
+            let rule = RouterRule {
+                top_k: 1 + (part * (most - 1) as f64).round() as usize,
+                scoring: if sigmoid { Scoring::Sigmoid } else { Scoring::Softmax },
+                groups: (count > 1).then_some(Groups { count, chosen }),
+                renormalise,
+                scale: 2.5,
+            };
+            // Apart from each other: ties could go either way.
+            let logits: Vec<f32> =
+                values[..t * e].iter().enumerate().map(|(i, x)| x + (i % e) as f32 * 1e-3).collect();
+            let per_expert = |on: bool, from: usize, factor: f32, other: f32| -> Vec<f32> {
+                let own = values[from..from + e].iter().map(|x| x * factor);
+                if on { own.collect() } else { vec![other; e] }
+            };
+            let correction = per_expert(corrected, 60, 0.1, 0.0);
+            let scale = per_expert(scaled, 80, 0.2, 1.0);
+            let tensors = (vector(&correction), vector(&scale));
+            let extra = PerExpert {
+                correction: corrected.then_some(&tensors.0),
+                scale: scaled.then_some(&tensors.1),
+            };
+            let input = vector(&logits).reshape([t, e]);
+            for choice in [route(input.clone(), rule, extra), compose(input, rule, extra)] {
+                let (entropy, margin) = spread(choice.probs.clone(), choice.scores, choice.experts.clone());
+                let (entropy, margin) = (floats(entropy), floats(margin));
+                let sums = choice.probs.sum_dim(1);
+                prop_assert!(floats(sums).iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+                let (experts, weights) = (ints(choice.experts), floats(choice.weights));
+                for (i, logits) in logits.chunks(e).enumerate() {
+                    let want = plain(logits, rule, &correction, &scale);
+                    let k = rule.top_k;
+                    prop_assert_eq!(&experts[i * k..][..k], &want.experts[..]);
+                    for (got, want) in weights[i * k..].iter().zip(&want.weights) {
+                        prop_assert!((f64::from(*got) - want).abs() < 1e-5, "{} {}", got, want);
+                    }
+                    prop_assert!((f64::from(entropy[i]) - want.entropy).abs() < 1e-4);
+                    prop_assert!((f64::from(margin[i]) - want.margin).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
