@@ -9,4 +9,5 @@ mod cache;
 mod catalog;
 mod checkpoint;
 mod experts;
+mod latent;
 mod parity;
