@@ -1,11 +1,20 @@
 //! Two runs side by side: how use of the experts differs, and where single tokens went elsewhere.
 
-use std::fmt;
+mod output;
+mod refusal;
+mod speed;
+mod tokens;
+
+use moescope_trace::Phase;
+
+pub use refusal::Refusal;
+pub(crate) use speed::machine_differences;
+use tokens::{Span, common_tokens};
 
 use crate::bootstrap::Resamples;
 use crate::counts::{LayerCounts, column_sums};
 use crate::data::{LayerData, NO_EXPERT, RunData};
-use crate::metrics::{resampled_shares, shares};
+use crate::metrics::{jensen_shannon, resampled_shares, shares};
 use crate::options::Options;
 use crate::parallel;
 use crate::ratio::RatioSums;
@@ -21,6 +30,13 @@ use crate::study::{Scope, Study};
 /// | `utilisation_difference` | layer, expert | c_e / c̄ of the other run minus that of the base | 0 |
 /// | `routing_overlap` | layer; none (mean over layers) | mean over tokens of abs(S_a ∩ S_b) / k | k/E |
 /// | `same_experts` | layer; none (mean over layers) | share of tokens with S_a = S_b | 1 / (E choose k) |
+/// | `top1_flips` | layer; none (mean over layers) | share of tokens whose first choice differs | 1 - 1/E |
+/// | `distribution_shift` | layer; none (mean over layers) | Jensen-Shannon divergence of p_e, nats | 0; for different sequences what sampling alone shows |
+/// | `equal_tokens` | none | tokens generated before the first that differs / tokens of the longer generation | |
+/// | `logprob_difference` | none | mean absolute difference of log-probabilities, nats | |
+/// | `logprob_change` | none | mean of the other run's log-probabilities minus the base's, nats | |
+/// | `speed_ratio` | phase | tokens per second over those of the base | 1 |
+/// | `bytes_in_use_ratio`, `bytes_reserved_ratio`, `rss_ratio` | none | peak of a sequence over that in the base | 1 |
 ///
 /// Routing overlap is what OLMoE calls router saturation when the runs are two checkpoints
 /// (Muennighoff et al. 2024, arXiv 2409.02060).
@@ -36,8 +52,10 @@ pub struct Comparison {
     pub other_name: String,
     /// Why there are no `utilisation_difference` rows, if there are none.
     pub utilisation: Option<Refusal>,
-    /// On how many tokens `routing_overlap` and `same_experts` rest.
+    /// On how many tokens `routing_overlap`, `same_experts`, `top1_flips` and the log-probabilities rest.
     pub token_wise: TokenWise,
+    /// Parts without rows, and why: `output`, `log-probabilities`, `speed`.
+    pub missing: Vec<(&'static str, Refusal)>,
     /// The rows.
     pub rows: Vec<MetricRow>,
 }
@@ -57,49 +75,19 @@ pub enum TokenWise {
     Refused(Refusal),
 }
 
-/// Why two runs, or a part of them, are not compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A run recorded no routing.
-    NoRouting,
-    /// The MoE layers differ in number, experts or experts per token.
-    Shape,
-    /// The prompt sets differ.
-    Prompts,
-    /// The prompt sets have the same hash, yet a prompt token differs.
-    PromptToken {
-        /// Sequence of the first such token.
-        sequence: u32,
-        /// Its position.
-        position: u32,
-    },
-    /// No sequence is in both runs.
-    NothingInCommon,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NoRouting => f.write_str("a run recorded no routing"),
-            Refusal::Shape => f.write_str(
-                "the models differ in their MoE layers: layers, experts or experts per token",
-            ),
-            Refusal::Prompts => f.write_str(
-                "the prompt sets differ; record both runs from the same prompts to compare tokens",
-            ),
-            Refusal::PromptToken { sequence, position } => write!(
-                f,
-                "the prompts have the same hash, but sequence {sequence} differs at position \
-                 {position}: a run directory was edited or mixes two runs"
-            ),
-            Refusal::NothingInCommon => f.write_str("no sequence is in both runs"),
-        }
-    }
-}
-
 /// Compares a run with a base. The names and indices of the result are those of the data and
-/// (0, 1).
+/// (0, 1). Speed is compared on one machine only.
 pub fn compare(base: &RunData, other: &RunData, options: &Options) -> Comparison {
+    compare_across(base, other, options, false)
+}
+
+/// As [`compare`]; `across_machines` compares speed even where devices, drivers or hosts differ.
+pub fn compare_across(
+    base: &RunData,
+    other: &RunData,
+    options: &Options,
+    across_machines: bool,
+) -> Comparison {
     let mut comparison = Comparison {
         base: 0,
         other: 1,
@@ -107,139 +95,216 @@ pub fn compare(base: &RunData, other: &RunData, options: &Options) -> Comparison
         other_name: other.name.clone(),
         utilisation: None,
         token_wise: TokenWise::Refused(Refusal::NoRouting),
+        missing: Vec::new(),
         rows: Vec::new(),
     };
-    if base.layers.is_empty() || other.layers.is_empty() || base.is_empty() || other.is_empty() {
-        comparison.utilisation = Some(Refusal::NoRouting);
-        return comparison;
-    }
-    let shape = |data: &RunData| -> Vec<(u16, usize, usize)> {
-        data.layers.iter().map(|layer| (layer.layer, layer.experts, layer.top_k)).collect()
-    };
-    if shape(base) != shape(other) {
-        comparison.utilisation = Some(Refusal::Shape);
-        comparison.token_wise = TokenWise::Refused(Refusal::Shape);
-        return comparison;
-    }
     let study = Study::new(base, options);
-    comparison.rows = utilisation_difference(&study, &Study::new(other, options));
-    match common_tokens(base, other) {
-        Err(refusal) => comparison.token_wise = TokenWise::Refused(refusal),
-        Ok(spans) => {
-            let tokens = spans.iter().map(|span| span.tokens).sum();
-            let left_out = base.len() - tokens;
-            comparison.token_wise = TokenWise::Compared { tokens, left_out };
-            comparison.rows.extend(overlaps(&study, other, &spans));
+    let spans = common_tokens(base, other);
+    routing(&mut comparison, &study, &Study::new(other, options), &spans);
+    let output = |compare: fn(&Study<'_>, &RunData, &[Span]) -> Result<Vec<MetricRow>, Refusal>| {
+        compare(&study, other, spans.as_ref().map_err(Clone::clone)?)
+    };
+    for (part, rows) in [
+        ("output", output(output::equal_tokens)),
+        ("log-probabilities", output(output::logprobs)),
+        ("speed", speed::speed(&study, other, across_machines)),
+        ("memory", Ok(speed::memory(&study, other))),
+    ] {
+        match rows {
+            Ok(rows) => comparison.rows.extend(rows),
+            Err(refusal) => comparison.missing.push((part, refusal)),
         }
     }
     comparison
 }
 
-/// The difference of utilisation. Runs over the same sequences are resampled together, so that
-/// what a prompt does to both does not count as a difference.
-fn utilisation_difference(base: &Study<'_>, other: &Study<'_>) -> Vec<MetricRow> {
-    let ids = |study: &Study<'_>| -> Vec<(u32, u16)> {
-        study.data.sequences.iter().map(|sequence| (sequence.id, sequence.domain)).collect()
+/// Rows about routing, and why there are none.
+fn routing(
+    comparison: &mut Comparison,
+    base: &Study<'_>,
+    other: &Study<'_>,
+    spans: &Result<Vec<Span>, Refusal>,
+) {
+    let recorded = |study: &Study<'_>| !study.data.layers.is_empty() && !study.data.is_empty();
+    let shape = |study: &Study<'_>| -> Vec<(u16, usize, usize)> {
+        let layers = study.data.layers.iter();
+        layers.map(|layer| (layer.layer, layer.experts, layer.top_k)).collect()
     };
-    let paired = base.data.manifest.prompts_hash == other.data.manifest.prompts_hash
-        && ids(base) == ids(other);
-    let scope = other.overall();
-    let apart = Scope {
-        resamples: Resamples::new(scope.units.len(), other.options.resamples, !other.options.seed)
-            .into(),
-        ..scope.clone()
+    let refusal = match (recorded(base) && recorded(other), shape(base) == shape(other)) {
+        (true, true) => None,
+        (true, false) => Some(Refusal::Shape),
+        (false, _) => Some(Refusal::NoRouting),
     };
-    let scope = if paired { scope } else { &apart };
-
-    let layers: Vec<_> = std::iter::zip(base.counted(), other.counts()).collect();
-    let of_layer = |(layer, before, after): (&LayerData, &LayerCounts, &LayerCounts)| {
-        let experts = layer.experts;
-        let before_rows = before.rows(&base.overall().units, None);
-        let after_rows = after.rows(&scope.units, None);
-        let (Some(before), Some(after)) = (
-            shares(&column_sums(&before_rows, experts)),
-            shares(&column_sums(&after_rows, experts)),
-        ) else {
-            return Vec::new();
-        };
-        let before_resampled = resampled_shares(&before_rows, experts, base.overall());
-        let after_resampled = resampled_shares(&after_rows, experts, scope);
-        let fewer = std::cmp::min_by_key(base.overall(), scope, |scope| scope.units.len());
-        let row = base.row("utilisation_difference", "ratio", base.overall());
-        (0..experts)
-            .map(|expert| {
-                let value = after[expert] - before[expert];
-                let mut values: Vec<f64> =
-                    std::iter::zip(&before_resampled[expert], &after_resampled[expert])
-                        .map(|(before, after)| after - before)
-                        .collect();
-                MetricRow {
-                    layer: Some(layer.layer),
-                    index: Some(Index::Expert(expert as u16)),
-                    value,
-                    interval: fewer.resamples.interval(value, &mut values, (f64::MIN, f64::MAX)),
-                    chance: Some(0.0),
-                    ..row.clone()
-                }
-            })
-            .collect()
-    };
-    parallel::map(&layers, |&((layer, before), after)| of_layer((layer, before, after))).concat()
-}
-
-/// Tokens of one sequence that both runs read after the same tokens.
-struct Span {
-    /// Index of the sequence in the base.
-    sequence: usize,
-    /// First token in the base.
-    base: usize,
-    /// First token in the other run.
-    other: usize,
-    tokens: usize,
-}
-
-fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>, Refusal> {
-    if base.manifest.prompts_hash != other.manifest.prompts_hash {
-        return Err(Refusal::Prompts);
+    if let Some(refusal) = refusal {
+        comparison.utilisation = Some(refusal.clone());
+        comparison.token_wise = TokenWise::Refused(refusal);
+        return;
     }
-    let mut spans = Vec::new();
-    let mut others = other.sequences.iter().peekable();
-    // Both lists ascend by id.
-    for (index, a) in base.sequences.iter().enumerate() {
-        while others.next_if(|b| b.id < a.id).is_some() {}
-        let Some(b) = others.next_if(|b| b.id == a.id) else {
-            continue;
-        };
-        let most = (a.end - a.start).min(b.end - b.start);
-        let (x, y) = (&base.tokens, &other.tokens);
-        let same = (0..most)
-            .take_while(|&at| {
-                let (i, j) = (a.start + at, b.start + at);
-                x.position[i] == y.position[j] && x.token_id[i] == y.token_id[j]
-            })
-            .count();
-        let prompt = |tokens: &crate::data::TokenData, at: usize| {
-            tokens.phase[at] == moescope_trace::Phase::Prefill
-        };
-        if same < most && prompt(x, a.start + same) && prompt(y, b.start + same) {
-            let position = x.position[a.start + same];
-            return Err(Refusal::PromptToken { sequence: a.id, position });
+    let pair = Pair::new(base, other);
+    comparison.rows.extend(pair.utilisation_difference());
+    comparison.rows.extend(pair.distribution_shift());
+    match spans {
+        Err(refusal) => comparison.token_wise = TokenWise::Refused(refusal.clone()),
+        Ok(spans) => {
+            let tokens = spans.iter().map(|span| span.tokens).sum();
+            let left_out = base.data.len() - tokens;
+            comparison.token_wise = TokenWise::Compared { tokens, left_out };
+            comparison.rows.extend(overlaps(base, other.data, spans));
         }
-        spans.push(Span { sequence: index, base: a.start, other: b.start, tokens: same });
     }
-    if spans.iter().all(|span| span.tokens == 0) {
-        return Err(Refusal::NothingInCommon);
-    }
-    Ok(spans)
 }
 
-/// Rows of `routing_overlap` and `same_experts`, by layer and as means over layers.
+/// Use of the experts in two runs. Runs over the same sequences are resampled together, so that what
+/// a prompt does to both does not count as a difference.
+struct Pair<'s, 'a> {
+    base: &'s Study<'a>,
+    other: &'s Study<'a>,
+    /// The whole of the other run, with draws of its own where the sequences differ.
+    scope: Scope,
+    paired: bool,
+}
+
+impl<'s, 'a> Pair<'s, 'a> {
+    fn new(base: &'s Study<'a>, other: &'s Study<'a>) -> Self {
+        let ids = |study: &Study<'_>| -> Vec<(u32, u16)> {
+            study.data.sequences.iter().map(|sequence| (sequence.id, sequence.domain)).collect()
+        };
+        let paired = base.data.manifest.prompts_hash == other.data.manifest.prompts_hash
+            && ids(base) == ids(other);
+        let mut scope = other.overall().clone();
+        if !paired {
+            let options = other.options;
+            scope.resamples =
+                Resamples::new(scope.units.len(), options.resamples, !options.seed).into();
+        }
+        Self { base, other, scope, paired }
+    }
+
+    /// The scope with fewer sequences: how far an interval can be trusted.
+    fn fewer(&self) -> &Scope {
+        std::cmp::min_by_key(self.base.overall(), &self.scope, |scope| scope.units.len())
+    }
+
+    /// Jensen-Shannon divergence of the use of experts, by layer and as the mean over layers.
+    fn distribution_shift(&self) -> Vec<MetricRow> {
+        let layers: Vec<_> = std::iter::zip(self.base.counted(), self.other.counts()).collect();
+        // Shares sum to E, distributions to 1.
+        let divergence = |p: &[f64], q: &[f64]| {
+            let distribution =
+                |shares: &[f64]| shares.iter().map(|s| s / shares.len() as f64).collect::<Vec<_>>();
+            jensen_shannon(&distribution(p), &distribution(q))
+        };
+        let of_layer = |((layer, before), after): &((&LayerData, &LayerCounts), &LayerCounts)| {
+            let experts = layer.experts;
+            let units = [&self.base.overall().units, &self.scope.units];
+            let rows = [before.rows(units[0], None), after.rows(units[1], None)];
+            let [p, q] = [&rows[0], &rows[1]].map(|rows| shares(&column_sums(rows, experts)));
+            let value = divergence(&p?, &q?);
+            let count = self.base.overall().resamples.len().min(self.scope.resamples.len());
+            let mut sums = [vec![0.0; experts], vec![0.0; experts]];
+            let resampled: Vec<f64> = (0..count)
+                .map(|r| {
+                    self.base.overall().resamples.sums(r, &rows[0], &mut sums[0]);
+                    self.scope.resamples.sums(r, &rows[1], &mut sums[1]);
+                    match (shares(&sums[0]), shares(&sums[1])) {
+                        (Some(p), Some(q)) => divergence(&p, &q),
+                        _ => f64::NAN,
+                    }
+                })
+                .collect();
+            // To first order in 1/T, as for `domain_divergence`.
+            let noise = (experts as f64 - layer.top_k as f64) / (8.0 * layer.top_k as f64);
+            let tokens = |counts: &LayerCounts, units| -> f64 {
+                counts.tokens(units, None).iter().sum::<f64>()
+            };
+            let chance = match self.paired {
+                true => 0.0,
+                false => noise * (1.0 / tokens(before, units[0]) + 1.0 / tokens(after, units[1])),
+            };
+            Some((layer.layer, value, resampled, chance.min(std::f64::consts::LN_2)))
+        };
+        let found: Vec<_> = parallel::map(&layers, of_layer).into_iter().flatten().collect();
+        let row = self.base.row("distribution_shift", "nats", self.base.overall());
+        let to_row = |layer, value, mut resampled: Vec<f64>, chance| MetricRow {
+            layer,
+            value,
+            interval: self.fewer().resamples.interval(
+                value,
+                &mut resampled,
+                (0.0, std::f64::consts::LN_2),
+            ),
+            chance: Some(chance),
+            ..row.clone()
+        };
+        let mean = |of: &dyn Fn(&(u16, f64, Vec<f64>, f64)) -> f64| {
+            found.iter().map(of).sum::<f64>() / found.len().max(1) as f64
+        };
+        let draws = found.first().map_or(0, |(_, _, resampled, _)| resampled.len());
+        let whole = (!found.is_empty()).then(|| {
+            let resampled = (0..draws).map(|r| mean(&|layer| layer.2[r])).collect();
+            to_row(None, mean(&|layer| layer.1), resampled, mean(&|layer| layer.3))
+        });
+        let by_layer = found
+            .iter()
+            .map(|(layer, value, resampled, chance)| {
+                to_row(Some(*layer), *value, resampled.clone(), *chance)
+            })
+            .collect::<Vec<_>>();
+        by_layer.into_iter().chain(whole).collect()
+    }
+
+    /// c_e / c̄ of the other run minus that of the base.
+    fn utilisation_difference(&self) -> Vec<MetricRow> {
+        let Self { base, other, scope, .. } = self;
+        let layers: Vec<_> = std::iter::zip(base.counted(), other.counts()).collect();
+        let of_layer = |(layer, before, after): (&LayerData, &LayerCounts, &LayerCounts)| {
+            let experts = layer.experts;
+            let before_rows = before.rows(&base.overall().units, None);
+            let after_rows = after.rows(&scope.units, None);
+            let (Some(before), Some(after)) = (
+                shares(&column_sums(&before_rows, experts)),
+                shares(&column_sums(&after_rows, experts)),
+            ) else {
+                return Vec::new();
+            };
+            let before_resampled = resampled_shares(&before_rows, experts, base.overall());
+            let after_resampled = resampled_shares(&after_rows, experts, scope);
+            let fewer = self.fewer();
+            let row = base.row("utilisation_difference", "ratio", base.overall());
+            (0..experts)
+                .map(|expert| {
+                    let value = after[expert] - before[expert];
+                    let mut values: Vec<f64> =
+                        std::iter::zip(&before_resampled[expert], &after_resampled[expert])
+                            .map(|(before, after)| after - before)
+                            .collect();
+                    MetricRow {
+                        layer: Some(layer.layer),
+                        index: Some(Index::Expert(expert as u16)),
+                        value,
+                        interval: fewer.resamples.interval(
+                            value,
+                            &mut values,
+                            (f64::MIN, f64::MAX),
+                        ),
+                        chance: Some(0.0),
+                        ..row.clone()
+                    }
+                })
+                .collect()
+        };
+        parallel::map(&layers, |&((layer, before), after)| of_layer((layer, before, after)))
+            .concat()
+    }
+}
+
+/// Rows of `routing_overlap`, `same_experts` and `top1_flips`, by layer and as means over layers.
 fn overlaps(study: &Study<'_>, other: &RunData, spans: &[Span]) -> Vec<MetricRow> {
     let base = study.data;
     let layers: Vec<(&LayerData, &LayerData)> = base.layers.iter().zip(&other.layers).collect();
-    let sums: Vec<[RatioSums; 2]> = parallel::map(&layers, |(a, b)| {
+    let sums: Vec<[RatioSums; 3]> = parallel::map(&layers, |(a, b)| {
         let groups = study.groups.len();
-        let mut sums = [RatioSums::new(groups), RatioSums::new(groups)];
+        let mut sums = [(); 3].map(|()| RatioSums::new(groups));
         for span in spans {
             let group = study.groups.of_sequence(span.sequence);
             for at in 0..span.tokens {
@@ -249,9 +314,10 @@ fn overlaps(study: &Study<'_>, other: &RunData, spans: &[Span]) -> Vec<MetricRow
                 }
                 // Empty places count as shared: both sets end there.
                 let shared = x.iter().filter(|expert| y.contains(expert)).count();
-                let phase = base.tokens.phase[span.base + at];
+                let phase: Phase = base.tokens.phase[span.base + at];
                 sums[0].add(group, phase, shared as f64 / x.len() as f64, 1.0);
                 sums[1].add(group, phase, f64::from(u8::from(shared == x.len())), 1.0);
+                sums[2].add(group, phase, f64::from(u8::from(x.first() != y.first())), 1.0);
             }
         }
         sums
@@ -259,14 +325,12 @@ fn overlaps(study: &Study<'_>, other: &RunData, spans: &[Span]) -> Vec<MetricRow
 
     let scope = study.overall();
     let mut rows = Vec::new();
-    for (at, metric) in ["routing_overlap", "same_experts"].into_iter().enumerate() {
+    for (at, metric) in ["routing_overlap", "same_experts", "top1_flips"].into_iter().enumerate() {
         let row = study.row(metric, "ratio", scope);
-        let chance = |layer: &LayerData| {
-            if at == 0 {
-                layer.top_k as f64 / layer.experts as f64
-            } else {
-                1.0 / sets(layer.experts, layer.top_k)
-            }
+        let chance = |layer: &LayerData| match at {
+            0 => layer.top_k as f64 / layer.experts as f64,
+            1 => 1.0 / sets(layer.experts, layer.top_k),
+            _ => 1.0 - 1.0 / layer.experts as f64,
         };
         let mut whole = RatioSums::new(study.groups.len());
         let mut mean_chance = 0.0;

@@ -56,7 +56,7 @@ mod study;
 mod texts;
 
 pub use analysis::{Absent, Analysis, Matrix, analyze, analyze_all, analyze_data};
-pub use compare::{Comparison, Refusal, TokenWise, compare};
+pub use compare::{Comparison, Refusal, TokenWise, compare, compare_across};
 pub use counts::LayerCounts;
 pub use data::{LayerData, NO_EXPERT, RunData, Sequence, StepSeries, TokenData};
 pub use error::AnalysisError;

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Analyze(commands::analyze::Analyze),
     /// Write a report over one or more runs: HTML, Markdown, SVG and PNG.
     Report(commands::report::Report),
+    /// What differs between two runs: routing, output, speed, memory.
+    Compare(commands::compare::Compare),
     /// What a run's routing would mean on another machine: caches, predicted speed, placement.
     Simulate(commands::simulate::Simulate),
     /// Parameters, bytes and MoE shape of a model.
@@ -33,6 +35,7 @@ impl Command {
             Command::Run(run) => run.execute(),
             Command::Analyze(analyze) => analyze.execute(),
             Command::Report(report) => report.execute(),
+            Command::Compare(compare) => compare.execute(),
             Command::Simulate(simulate) => simulate.execute(),
             Command::Inspect(inspect) => inspect.execute(),
             Command::Devices(devices) => devices.execute(),

@@ -8,6 +8,7 @@ mod common;
 mod bad_input;
 mod browser;
 mod commands;
+mod compare;
 mod hostile;
 mod interrupted;
 mod reproducible;

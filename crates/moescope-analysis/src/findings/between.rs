@@ -4,7 +4,7 @@ use super::speed::{device, throughput};
 use super::words::{interval, interval_sentence, list, number, percent, rate, thousands, times};
 use super::{Basis, Finding, apart, effect, stands_out, strongest};
 use crate::analysis::Analysis;
-use crate::compare::{Comparison, TokenWise};
+use crate::compare::{Comparison, TokenWise, machine_differences};
 use crate::row::{Index, MetricRow};
 
 use moescope_trace::manifest::Weights;
@@ -35,25 +35,6 @@ fn trained(base: &Analysis, other: &Analysis) -> bool {
     [base, other].iter().all(|run| run.manifest.model.weights == Weights::Trained)
 }
 
-/// What differs in the machines of two runs; empty if their speeds can be compared.
-fn machine_differences(base: &Analysis, other: &Analysis) -> Vec<&'static str> {
-    let (a, b) = (&base.manifest, &other.manifest);
-    let adapter = |device: &moescope_trace::manifest::DeviceInfo| {
-        (device.backend.clone(), device.adapter.clone(), device.vendor_id, device.device_id)
-    };
-    let driver = |device: &moescope_trace::manifest::DeviceInfo| {
-        (device.driver.clone(), device.driver_version.clone())
-    };
-    [
-        (adapter(&a.device) != adapter(&b.device), "devices"),
-        (driver(&a.device) != driver(&b.device), "drivers"),
-        ((&a.host.cpu, a.host.cores) != (&b.host.cpu, b.host.cores), "hosts"),
-    ]
-    .into_iter()
-    .filter_map(|(differs, what)| differs.then_some(what))
-    .collect()
-}
-
 /// Speed of a run against the base, in the phase where it differs most.
 fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
     let phases = ["prefill", "decode"].into_iter().filter_map(|phase| {
@@ -61,7 +42,7 @@ fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
         Some((effect(after.value, before.value), (phase, before, after)))
     });
     let phases: Vec<_> = phases.collect();
-    let differences = machine_differences(base, other);
+    let differences = machine_differences(&base.manifest, &other.manifest);
     if !differences.is_empty() {
         let (size, (phase, before, after)) = strongest(phases.into_iter())?;
         return Some(Finding {

@@ -6,7 +6,7 @@ use moescope_analysis::{
 };
 use moescope_trace::Phase;
 
-use crate::support::{FAST, SMALL, close, run, uniform, uniformly};
+use crate::support::{FAST, SMALL, close, run, steps, uniform, uniformly};
 
 fn two_tokens(ids: Vec<u16>) -> RunData {
     let layer = LayerData::from_ids(2, 4, 2, ids);
@@ -114,7 +114,7 @@ fn refusals() {
     };
     let mut other = base.clone();
     other.manifest.prompts_hash = "other".to_owned();
-    assert_eq!(refused(&other), Refusal::Prompts);
+    assert_eq!(refused(&other), Refusal::Prompts { first: None });
     // Use of the experts is compared all the same.
     assert!(compare(&base, &other, &FAST).difference().is_some());
 
@@ -139,8 +139,12 @@ fn refusals() {
 
     let other = RunData::from_ids("dense", &[("a", 2)], vec![]).unwrap();
     assert_eq!(refused(&other), Refusal::NoRouting);
-    for refusal in [Refusal::Prompts, Refusal::Shape, Refusal::NoRouting, Refusal::NothingInCommon]
-    {
+    for refusal in [
+        Refusal::Prompts { first: None },
+        Refusal::Shape,
+        Refusal::NoRouting,
+        Refusal::NothingInCommon,
+    ] {
         assert!(refusal.to_string().len() > 20);
     }
 }
@@ -205,4 +209,149 @@ fn names_tell_runs_apart() {
     let names = distinct_names(&runs.iter().collect::<Vec<_>>());
     assert_eq!(names, ["synthetic (f32)", "synthetic (bf16)"]);
     assert_eq!(distinct_names(&[&runs[0]]), ["synthetic"]);
+}
+
+#[test]
+fn flips_and_shift_by_hand() {
+    let comparison = compare(&two_tokens(vec![0, 1, 2, 3]), &two_tokens(vec![1, 0, 2, 0]), &FAST);
+    // 0 became 1, 2 stayed.
+    let flips = comparison.overall("top1_flips").unwrap();
+    close(flips.value, 0.5);
+    close(flips.chance.unwrap(), 0.75);
+    // [1, 1, 1, 1]/4 and [2, 1, 1, 0]/4, the middle [3, 2, 2, 1]/8.
+    let term = |p: f64, m: f64| if p > 0.0 { p * (p / m).ln() } else { 0.0 };
+    let shift = [(0.25, 0.5, 0.375), (0.25, 0.25, 0.25), (0.25, 0.25, 0.25), (0.25, 0.0, 0.125)];
+    let expected: f64 = shift.iter().map(|(p, q, m)| (term(*p, *m) + term(*q, *m)) / 2.0).sum();
+    let found = comparison.overall("distribution_shift").unwrap();
+    close(found.value, expected);
+    assert_eq!(found.chance, Some(0.0), "the same sequences show no sampling noise");
+    assert_eq!(comparison.by_layer("distribution_shift").count(), 1);
+}
+
+/// Six sequences of two prompt tokens and four generated ones.
+fn generated(seed: u64) -> RunData {
+    let mut data = uniform(crate::support::Shape { tokens: 6, ..SMALL }, seed);
+    for sequence in &data.sequences {
+        data.tokens.phase[sequence.start + 2..sequence.end].fill(Phase::Decode);
+    }
+    let tokens = data.len();
+    data.tokens.token_id = (0..tokens as u32).map(|at| at % 7 + 1).collect();
+    data
+}
+
+fn why<'a>(comparison: &'a moescope_analysis::Comparison, part: &str) -> Option<&'a Refusal> {
+    comparison.missing.iter().find(|(other, _)| *other == part).map(|(_, refusal)| refusal)
+}
+
+#[test]
+fn output_agreement() {
+    let base = generated(1);
+    let mut other = base.clone();
+    // The third generated token of every second sequence differs: two of four are equal there.
+    for sequence in base.sequences.iter().step_by(2) {
+        other.tokens.token_id[sequence.start + 4] = 99;
+    }
+    let comparison = compare(&base, &other, &FAST);
+    let equal = comparison.overall("equal_tokens").unwrap();
+    // 23 of 45 sequences have half of their four tokens.
+    close(equal.value, (23.0 * 2.0 + 22.0 * 4.0) / (45.0 * 4.0));
+    assert!(equal.interval.is_some());
+    assert_eq!(why(&comparison, "log-probabilities"), Some(&Refusal::NoLogprobs));
+    close(compare(&base, &base.clone(), &FAST).overall("equal_tokens").unwrap().value, 1.0);
+
+    // Log-probabilities 0.5 apart, to either side by turns, over the tokens before the difference.
+    let (mut base, mut other) = (base, other);
+    let tokens = base.len();
+    base.tokens.logprob = Some(vec![-1.0; tokens]);
+    other.tokens.logprob =
+        Some((0..tokens).map(|at| if at % 2 == 0 { -1.5 } else { -0.5 }).collect());
+    base.tokens.logprob.as_mut().unwrap()[0] = f32::NAN;
+    let comparison = compare(&base, &other, &FAST);
+    close(comparison.overall("logprob_difference").unwrap().value, 0.5);
+    // One token of the first kind fewer, of 23 * 4 + 22 * 6.
+    close(comparison.overall("logprob_change").unwrap().value, 0.5 / 223.0);
+
+    other.manifest.settings.sampling.temperature = 0.7;
+    assert_eq!(why(&compare(&base, &other, &FAST), "output"), Some(&Refusal::Sampled));
+    other.manifest.settings.sampling.temperature = 0.0;
+    other.tokens.phase.fill(Phase::Prefill);
+    let comparison = compare(&base, &other, &FAST);
+    assert!(why(&comparison, "output").is_some() && comparison.overall("equal_tokens").is_none());
+}
+
+#[test]
+fn prompts_that_differ_are_named() {
+    let base = generated(1);
+    let mut other = base.clone();
+    other.manifest.prompts_hash = "other".to_owned();
+    // The same tokens under another hash (a renamed domain) are the same tokens.
+    assert!(matches!(compare(&base, &other, &FAST).token_wise, TokenWise::Compared { .. }));
+    other.tokens.token_id[base.sequences[3].start + 1] = 99;
+    let comparison = compare(&base, &other, &FAST);
+    let refusal = Refusal::Prompts { first: Some((3, 1)) };
+    assert_eq!(comparison.token_wise, TokenWise::Refused(refusal.clone()));
+    assert!(refusal.to_string().contains("first in sequence 3 at position 1"));
+    assert_eq!(why(&comparison, "output"), Some(&refusal));
+    // What needs no equal tokens is there.
+    assert!(
+        comparison.overall("distribution_shift").is_some() && comparison.difference().is_some()
+    );
+    // A prompt that goes on where the other's ends.
+    let mut longer = base.clone();
+    longer.manifest.prompts_hash = "longer".to_owned();
+    longer.tokens.phase[base.sequences[0].start + 2] = Phase::Prefill;
+    let refusal = Refusal::Prompts { first: Some((0, 2)) };
+    assert_eq!(compare(&base, &longer, &FAST).token_wise, TokenWise::Refused(refusal));
+}
+
+#[test]
+fn speed_and_memory() {
+    let mut base = generated(1);
+    base.manifest.settings.timing_mode = moescope_trace::manifest::TimingMode::EndToEnd;
+    // One prefill pass per sequence and four of decode; 10 ns per prompt token, 100 per generated one,
+    // with noise that both runs share.
+    let noise = |sequence: usize| (sequence % 5) as u64;
+    let mut passes = Vec::new();
+    for at in 0..base.sequences.len() {
+        passes.push((Phase::Prefill, 2, 20 + noise(at)));
+        passes.extend([(Phase::Decode, 1, 100 + noise(at)); 4]);
+    }
+    base.steps = steps(&passes);
+    for (at, sequence) in base.sequences.iter().enumerate() {
+        let first = at as u32 * 5;
+        let steps = [first, first, first + 1, first + 2, first + 3, first + 4];
+        base.tokens.step[sequence.start..sequence.end].copy_from_slice(&steps);
+    }
+    base.steps.rss_bytes = vec![Some(1000); passes.len()];
+    base.check().unwrap();
+    let mut other = base.clone();
+    other.steps.duration_ns.iter_mut().for_each(|time| *time *= 2);
+    other.steps.rss_bytes = vec![Some(1500); passes.len()];
+    let comparison = compare(&base, &other, &FAST);
+    for phase in ["prefill", "decode"] {
+        let mut rows = comparison.rows.iter().filter(|row| row.metric == "speed_ratio");
+        let row = rows.find(|row| row.phase == Some(phase)).unwrap();
+        close(row.value, 0.5);
+        // The noise is shared, so the ratio has none.
+        let (low, high) = row.interval.unwrap();
+        close(low, 0.5);
+        close(high, 0.5);
+    }
+    close(comparison.overall("rss_ratio").unwrap().value, 1.5);
+    assert!(comparison.overall("bytes_in_use_ratio").is_none(), "not recorded");
+
+    other.manifest.device.adapter = "another".to_owned();
+    let comparison = compare(&base, &other, &FAST);
+    assert_eq!(why(&comparison, "speed"), Some(&Refusal::Machines(vec!["devices"])));
+    assert!(comparison.rows.iter().all(|row| row.metric != "speed_ratio"));
+    let across = moescope_analysis::compare_across(&base, &other, &FAST, true);
+    assert!(across.rows.iter().any(|row| row.metric == "speed_ratio"));
+    // Fewer sequences: samples that are not pairs.
+    let mut fewer = base.clone();
+    fewer.steps.step[..5].copy_from_slice(&[9000, 9001, 9002, 9003, 9004]);
+    let row = compare(&base, &fewer, &FAST);
+    let row = row.rows.iter().find(|row| row.metric == "speed_ratio").unwrap();
+    assert!((row.value - 1.0).abs() < 0.1, "{row:?}");
+    other.steps = Default::default();
+    assert_eq!(why(&compare(&base, &other, &FAST), "speed"), Some(&Refusal::NoTimes));
 }

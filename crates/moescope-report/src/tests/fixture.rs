@@ -369,6 +369,7 @@ pub(super) fn comparisons(analyses: &[Analysis]) -> Vec<Comparison> {
             other_name: other.name.clone(),
             utilisation: None,
             token_wise: TokenWise::Compared { tokens: 2592, left_out: 12 },
+            missing: Vec::new(),
             rows,
         });
     }
