@@ -8,6 +8,17 @@ use std::path::PathBuf;
 /// there is one, the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// The MODEL argument names nothing.
+    #[error("{model}: {reason}")]
+    NoModel {
+        /// As given.
+        model: String,
+        /// What was tried, or what is wrong with it.
+        reason: String,
+    },
+    /// A repository of the Hub can't be had.
+    #[error(transparent)]
+    Hub(crate::hub::HubError),
     /// A file or directory is not there.
     #[error("{path}: {what} not found{hint}", path = path.display())]
     NotFound {

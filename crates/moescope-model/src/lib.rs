@@ -1,6 +1,7 @@
 //! Mixture-of-Experts language models in Burn, with an observer on every routing decision.
 //!
 //! - [`catalog`]: real models without their weights
+//! - [`source`]: what a MODEL argument names; [`hub`]: fetching it from the Hugging Face Hub
 //! - [`checkpoint`]: config and weights on disk, read strictly
 //! - [`families`]: the models, one file or folder each, in one registry
 //! - `blocks`: the parts families are wired from; [`ops`]: the operations under them, for CPU and GPU
@@ -20,9 +21,11 @@ pub mod device_time;
 pub mod dtype;
 pub mod error;
 pub mod families;
+pub mod hub;
 pub mod model;
 pub mod observer;
 pub mod ops;
+pub mod source;
 pub mod spec;
 
 pub use cache::KvCache;
@@ -30,7 +33,9 @@ pub use checkpoint::{Checkpoint, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};
 pub use dtype::DType;
 pub use error::{ModelError, Result};
+pub use hub::{HubError, HubId, HubOptions, HubProgress, Need};
 pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load};
 pub use observer::{Component, Observer, Routing, Unobserved};
 pub use ops::experts::MoeImpl;
+pub use source::{Local, Source};
 pub use spec::{ModelSpec, MoeLayerSpec, Part};

@@ -9,5 +9,7 @@ mod cache;
 mod catalog;
 mod checkpoint;
 mod experts;
+mod hub;
+mod hub_server;
 mod latent;
 mod parity;

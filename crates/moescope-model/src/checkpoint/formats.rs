@@ -176,8 +176,7 @@ pub(crate) fn check_tensors(shards: &[Shard]) -> Result<()> {
 /// The format of a file that is not safetensors: by its name, else by its first bytes.
 pub(crate) fn other_format(path: &Path) -> Option<&'static str> {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    let named = EXTENSIONS.iter().find(|(known, _)| Some(*known) == extension);
-    named.map(|(_, format)| *format).or_else(|| magic(path))
+    extension.and_then(format_of_extension).or_else(|| magic(path))
 }
 
 /// The format of the first file in `dir`, in name order, that is a checkpoint of another kind.
@@ -185,11 +184,12 @@ pub(crate) fn other_format_in(dir: &Path) -> Option<&'static str> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
-    let named = |path: &std::path::PathBuf| {
-        let extension = path.extension()?.to_str()?;
-        EXTENSIONS.iter().find(|(known, _)| *known == extension).map(|(_, format)| *format)
-    };
-    paths.iter().find_map(named)
+    paths.iter().find_map(|path| format_of_extension(path.extension()?.to_str()?))
+}
+
+/// The format of files with this extension, if it is one that is not read.
+pub(crate) fn format_of_extension(extension: &str) -> Option<&'static str> {
+    EXTENSIONS.iter().find(|(known, _)| *known == extension).map(|(_, format)| *format)
 }
 
 /// The format that the first bytes of a file give away.

@@ -12,8 +12,10 @@ pub(crate) mod values;
 use std::path::{Path, PathBuf};
 
 pub use formats::Quantisation;
+pub(crate) use formats::format_of_extension;
 pub use loader::{LoadProgress, Loader, WeightsSummary};
 use serde_json::{Map, Value};
+pub(crate) use shards::{INDEX, SINGLE, is_plain_name, shard_names};
 
 use self::shards::Shard;
 use crate::error::{ModelError, Result};

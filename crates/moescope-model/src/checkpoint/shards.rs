@@ -15,8 +15,10 @@ use serde_json::Value;
 use super::{formats, parse, read};
 use crate::error::{ModelError, Result};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Weights in one file.
+pub(crate) const SINGLE: &str = "model.safetensors";
+/// Which tensor lies in which shard.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// One safetensors file, open, its header read.
 ///
@@ -77,6 +79,35 @@ pub(crate) fn open(path: &Path, dir: &Path) -> Result<Vec<Shard>> {
 }
 
 fn open_index(index: &Path, dir: &Path) -> Result<Vec<Shard>> {
+    let by_shard = read_index(index)?;
+    let mut shards = Vec::with_capacity(by_shard.len());
+    for (name, tensors) in by_shard {
+        if !is_plain_name(&name) {
+            return Err(ModelError::ShardOutside { index: index.to_owned(), shard: name });
+        }
+        let path = dir.join(&name);
+        if !path.is_file() {
+            return Err(ModelError::MissingShard {
+                index: index.to_owned(),
+                shard: name,
+                dir: dir.to_owned(),
+            });
+        }
+        let shard = Shard::open(&path)?;
+        if let Some(tensor) = tensors.iter().find(|t| shard.metadata.info(t).is_none()) {
+            return Err(ModelError::IndexMismatch {
+                index: index.to_owned(),
+                tensor: tensor.clone(),
+                shard: name,
+            });
+        }
+        shards.push(shard);
+    }
+    Ok(shards)
+}
+
+/// The shards an index names, with the tensors that lie in each.
+fn read_index(index: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let json = parse(index, &read(index, "shard index")?)?;
     let wrong = |key: &str, found: &Value| ModelError::Config {
         path: index.to_owned(),
@@ -88,37 +119,23 @@ fn open_index(index: &Path, dir: &Path) -> Result<Vec<Shard>> {
         .get("weight_map")
         .and_then(Value::as_object)
         .ok_or_else(|| wrong("weight_map", json.get("weight_map").unwrap_or(&Value::Null)))?;
-    let mut by_shard: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut by_shard: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (tensor, shard) in map {
         let shard = shard.as_str().ok_or_else(|| wrong(tensor, shard))?;
-        by_shard.entry(shard).or_default().insert(tensor);
+        by_shard.entry(shard.to_owned()).or_default().insert(tensor.clone());
     }
-    let mut shards = Vec::with_capacity(by_shard.len());
-    for (name, tensors) in by_shard {
-        let mut parts = Path::new(name).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            return Err(ModelError::ShardOutside {
-                index: index.to_owned(),
-                shard: name.to_owned(),
-            });
-        }
-        let path = dir.join(name);
-        if !path.is_file() {
-            return Err(ModelError::MissingShard {
-                index: index.to_owned(),
-                shard: name.to_owned(),
-                dir: dir.to_owned(),
-            });
-        }
-        let shard = Shard::open(&path)?;
-        if let Some(tensor) = tensors.iter().find(|t| shard.metadata.info(t).is_none()) {
-            return Err(ModelError::IndexMismatch {
-                index: index.to_owned(),
-                tensor: (*tensor).to_owned(),
-                shard: name.to_owned(),
-            });
-        }
-        shards.push(shard);
-    }
-    Ok(shards)
+    Ok(by_shard)
+}
+
+/// Names of the shards of an index, sorted; whether they are sound is for [`is_plain_name`] to say.
+pub(crate) fn shard_names(index: &Path) -> Result<Vec<String>> {
+    Ok(read_index(index)?.into_keys().collect())
+}
+
+/// Whether `name` is that of a file in a directory and leads nowhere else.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let one = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    // A path of another system, or a name that a shell or an address would read otherwise.
+    one && !name.contains(['/', '\\', ':', '%', '?', '#'])
 }
