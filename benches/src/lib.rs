@@ -16,7 +16,7 @@ use moescope_record::{
     conditions::Conditions,
     generate::{Request, generate},
     prompts,
-    recorder::Recorder,
+    recorder::{Keep, Recorder},
     run::Encoded,
     sampling::Sampler,
 };
@@ -93,7 +93,7 @@ impl Fixture {
             sampling: Sampling::GREEDY,
             seed: 0,
             eos: Vec::new(),
-            keep_probs: false,
+            keep: Keep::default(),
             profile: false,
         };
         let prompts = [Encoded { id: "bench".into(), domain: "bench".into(), tokens: vec![0] }];
@@ -116,7 +116,7 @@ impl Fixture {
         let writer = RunWriter::create(&dir.path().join("run"), manifest, false);
         let writer = BackgroundWriter::spawn(writer.expect("a new run")).expect("a thread");
         Recording {
-            recorder: Recorder::new(self.model.as_ref(), &self.text, writer, false),
+            recorder: Recorder::new(self.model.as_ref(), &self.text, writer, Keep::default()),
             _dir: dir,
         }
     }

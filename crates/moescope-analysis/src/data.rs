@@ -85,6 +85,8 @@ pub struct LayerData {
     pub entropy: Option<Vec<f32>>,
     /// p(k-th) - p(k+1-th), `[T]`; NaN where a token has none.
     pub margin: Option<Vec<f32>>,
+    /// L2 norm of each selected expert's output before its weight is applied, `[T, k]`.
+    pub output_norms: Option<Vec<f32>>,
 }
 
 /// Forward passes, one entry per pass in each vector: the columns of `steps/` as they are.
@@ -93,7 +95,16 @@ pub type StepSeries = moescope_trace::StepTable;
 impl LayerData {
     /// A layer of which only the expert ids are known: `ids` is `[T, k]`.
     pub fn from_ids(layer: u16, experts: usize, top_k: usize, ids: Vec<u16>) -> Self {
-        Self { layer, experts, top_k, ids, weights: None, entropy: None, margin: None }
+        Self {
+            layer,
+            experts,
+            top_k,
+            ids,
+            weights: None,
+            entropy: None,
+            margin: None,
+            output_norms: None,
+        }
     }
 
     /// Experts of one token in rank order, `[k]`.
@@ -173,6 +184,7 @@ impl RunData {
             Need::Ids => !layers.is_empty() && !self.is_empty(),
             Need::Weights => layers.iter().any(|layer| layer.weights.is_some()),
             Need::Entropy => layers.iter().any(|layer| layer.entropy.is_some()),
+            Need::OutputNorms => layers.iter().any(|layer| layer.output_norms.is_some()),
             Need::Margin => layers.iter().any(|layer| layer.margin.is_some()),
             Need::Logprobs => self.tokens.logprob.is_some(),
             Need::Domains => self.domains.len() > 1,
@@ -253,6 +265,7 @@ impl RunData {
                 ("weights", selected, optional(&layer.weights, selected)),
                 ("entropy", tokens, optional(&layer.entropy, tokens)),
                 ("margin", tokens, optional(&layer.margin, tokens)),
+                ("output_norms", selected, optional(&layer.output_norms, selected)),
             ];
             for (column, expected, found) in columns {
                 length(format!("routing.{column} (layer {number})"), expected, found)?;

@@ -1,7 +1,7 @@
 //! From a run directory to [`RunData`]: the one place that knows the tables of moescope-trace.
 
 use moescope_trace::manifest::Manifest;
-use moescope_trace::{RoutingTable, Run, RunTables, TokenTable};
+use moescope_trace::{RoutingFields, RoutingTable, Run, RunTables, TokenTable};
 
 use crate::data::{LayerData, NO_EXPERT, RunData, Sequence, TokenData};
 use crate::error::AnalysisError;
@@ -15,7 +15,8 @@ impl RunData {
     /// [`AnalysisError::Trace`] where the directory cannot be read, and the others where its tables
     /// contradict each other or the manifest.
     pub fn load(run: &Run) -> Result<Self, AnalysisError> {
-        Self::from_tables(run.manifest().clone(), run.is_partial(), run.read()?)
+        let fields = RoutingFields { output_norms: true, ..RoutingFields::default() };
+        Self::from_tables(run.manifest().clone(), run.is_partial(), run.read_with(fields)?)
     }
 
     /// Dense arrays from tables that are already in memory, as [`Run::read`] gives them: tokens in
@@ -121,6 +122,7 @@ fn layers(
                 weights: column(routing.weights.is_some(), top_k),
                 entropy: column(routing.entropy.is_some(), 1),
                 margin: column(routing.margin.is_some(), 1),
+                output_norms: column(routing.output_norms.is_some(), top_k),
             }
         })
         .collect();
@@ -158,6 +160,9 @@ fn layers(
         let selected = first..first + experts.len();
         layer.ids[selected.clone()].copy_from_slice(experts);
         if let (Some(to), Some(from)) = (&mut layer.weights, routing.weights_of(row)) {
+            to[selected.clone()].copy_from_slice(from);
+        }
+        if let (Some(to), Some(from)) = (&mut layer.output_norms, routing.output_norms_of(row)) {
             to[selected].copy_from_slice(from);
         }
         if let (Some(to), Some(from)) = (&mut layer.entropy, &routing.entropy) {

@@ -35,6 +35,8 @@ pub enum Need {
     Entropy,
     /// Top-k margin of the router distribution.
     Margin,
+    /// Norms of the selected experts' outputs.
+    OutputNorms,
     /// Log-probabilities of the tokens.
     Logprobs,
     /// At least two domains.
@@ -61,6 +63,7 @@ impl Need {
             Need::Weights => "expert weights",
             Need::Entropy => "router entropy",
             Need::Margin => "router margin",
+            Need::OutputNorms => "expert output norms",
             Need::Logprobs => "log-probabilities",
             Need::Domains => "a second domain",
             Need::Layers => "a second MoE layer",

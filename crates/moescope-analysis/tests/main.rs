@@ -29,6 +29,8 @@ mod prefetch;
 mod properties;
 #[path = "main/run_dir.rs"]
 mod run_dir;
+#[path = "main/saliency.rs"]
+mod saliency;
 #[path = "main/speed.rs"]
 mod speed;
 #[path = "main/stats.rs"]

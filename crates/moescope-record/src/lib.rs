@@ -23,6 +23,7 @@ pub mod text;
 
 pub use error::{RecordError, Result};
 pub use prompts::{Prompt, PromptInput};
+pub use recorder::Keep;
 pub use run::{Progress, RunOptions, Summary, run};
 pub use sampling::Sampling;
 pub use text::Text;

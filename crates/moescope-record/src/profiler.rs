@@ -31,6 +31,10 @@ impl<'a> Profiler<'a> {
 }
 
 impl Observer for Profiler<'_> {
+    fn wants_output_norms(&self) -> bool {
+        self.inner.wants_output_norms()
+    }
+
     fn embedded(&mut self, hidden: &Tensor<2>) {
         self.inner.embedded(hidden);
     }

@@ -45,12 +45,22 @@ pub struct Step<'a> {
     pub device_ns: Option<u64>,
 }
 
+/// What is kept of routing beyond ids, weights, entropy and margin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Whole router distributions.
+    pub probs: bool,
+    /// Norms of the selected experts' outputs: they say how much an expert adds, and cost time in every
+    /// pass.
+    pub output_norms: bool,
+}
+
 /// Fills tables and hands them to the writer, part by part.
 pub struct Recorder<'a> {
     model: &'a dyn MoeModel,
     text: &'a Text,
     writer: BackgroundWriter,
-    keep_probs: bool,
+    keep: Keep,
     meter: MemoryMeter,
     pending: Vec<Routing>,
     normed: Option<Tensor<2>>,
@@ -65,24 +75,24 @@ pub struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder of `model` that writes to `writer`; `keep_probs` keeps whole router distributions.
+    /// A recorder of `model` that writes to `writer`; `keep` says what is kept of routing.
     pub fn new(
         model: &'a dyn MoeModel,
         text: &'a Text,
         writer: BackgroundWriter,
-        keep_probs: bool,
+        keep: Keep,
     ) -> Self {
         Recorder {
             model,
             text,
             writer,
-            keep_probs,
+            keep,
             meter: MemoryMeter::new(model.device()),
             pending: Vec::new(),
             normed: None,
             step: 0,
             tokens: TokenColumns::default(),
-            routing: empty_routing(keep_probs),
+            routing: empty_routing(keep),
             steps: StepColumns::default(),
             layers: LayerColumns::default(),
             last_part: Instant::now(),
@@ -112,7 +122,7 @@ impl<'a> Recorder<'a> {
         let memory = self.meter.read();
         let scores = self.score(step);
         let chunks = scores.len();
-        let routed = Handles::of(std::mem::take(&mut self.pending), self.keep_probs);
+        let routed = Handles::of(std::mem::take(&mut self.pending), self.keep);
         let mut reads = Reads::on(self.model.device());
         reads.float(logits);
         scores.into_iter().for_each(|scores| reads.float(scores));
@@ -152,7 +162,7 @@ impl<'a> Recorder<'a> {
     ///
     /// An earlier part could not be written.
     pub fn flush(&mut self) -> Result<()> {
-        let routing = std::mem::replace(&mut self.routing, empty_routing(self.keep_probs));
+        let routing = std::mem::replace(&mut self.routing, empty_routing(self.keep));
         self.writer.send_tokens(std::mem::take(&mut self.tokens))?;
         self.writer.send_routing(routing)?;
         self.writer.send_steps(std::mem::take(&mut self.steps))?;
@@ -207,6 +217,10 @@ impl<'a> Recorder<'a> {
 }
 
 impl Observer for Recorder<'_> {
+    fn wants_output_norms(&self) -> bool {
+        self.keep.output_norms
+    }
+
     fn routed(&mut self, routing: Routing) {
         self.pending.push(routing);
     }
@@ -216,8 +230,12 @@ impl Observer for Recorder<'_> {
     }
 }
 
-fn empty_routing(keep_probs: bool) -> RoutingColumns {
-    RoutingColumns { probs: keep_probs.then(Vec::new), ..RoutingColumns::default() }
+fn empty_routing(keep: Keep) -> RoutingColumns {
+    RoutingColumns {
+        probs: keep.probs.then(Vec::new),
+        output_norms: keep.output_norms.then(Vec::new),
+        ..RoutingColumns::default()
+    }
 }
 
 /// Routing of one pass on the device, ready to be read.
@@ -238,10 +256,11 @@ struct Group {
     entropy: Tensor<1>,
     margin: Tensor<1>,
     probs: Option<Tensor<2>>,
+    output_norms: Option<Tensor<2>>,
 }
 
 impl Handles {
-    fn of(routed: Vec<Routing>, keep_probs: bool) -> Self {
+    fn of(routed: Vec<Routing>, keep: Keep) -> Self {
         let layers = routed.iter().map(|r| r.layer).collect();
         let (experts, top_k) =
             routed.first().map_or((0, 0), |r| (r.probs.dims()[1], r.weights.dims()[1]));
@@ -249,8 +268,14 @@ impl Handles {
             .into_iter()
             .map(|r| {
                 let (entropy, margin) = r.spread();
-                let probs = keep_probs.then_some(r.probs);
-                Group { experts: r.experts, weights: r.weights, entropy, margin, probs }
+                Group {
+                    experts: r.experts,
+                    weights: r.weights,
+                    entropy,
+                    margin,
+                    probs: keep.probs.then_some(r.probs),
+                    output_norms: r.output_norms.filter(|_| keep.output_norms),
+                }
             })
             .collect();
         if groups.len() > 1 && !ops::on_cpu(&groups[0].weights.device()) {
@@ -268,6 +293,7 @@ impl Handles {
             reads.float(group.entropy);
             reads.float(group.margin);
             group.probs.into_iter().for_each(|probs| reads.float(probs));
+            group.output_norms.into_iter().for_each(|norms| reads.float(norms));
         }
         Layout { layers: self.layers, experts: self.experts, top_k: self.top_k, groups }
     }
@@ -297,6 +323,9 @@ impl Layout {
             if let Some(probs) = &mut rows.probs {
                 probs.extend(floats(data.next())?);
             }
+            if let Some(norms) = &mut rows.output_norms {
+                norms.extend(floats(data.next())?);
+            }
         }
         (rows.top_k, rows.experts_total) = (self.top_k, self.experts);
         for layer in &self.layers {
@@ -313,20 +342,23 @@ impl Layout {
 impl Group {
     /// All layers in one group, so that few large reads serve the step.
     fn join(groups: Vec<Group>) -> Self {
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut probs, mut norms) = (Vec::new(), Vec::new());
         for group in groups {
             columns.0.push(group.experts);
             columns.1.push(group.weights);
             columns.2.push(group.entropy);
             columns.3.push(group.margin);
-            columns.4.extend(group.probs);
+            probs.extend(group.probs);
+            norms.extend(group.output_norms);
         }
         Group {
             experts: Tensor::cat(columns.0, 0),
             weights: Tensor::cat(columns.1, 0),
             entropy: Tensor::cat(columns.2, 0),
             margin: Tensor::cat(columns.3, 0),
-            probs: (!columns.4.is_empty()).then(|| Tensor::cat(columns.4, 0)),
+            probs: (!probs.is_empty()).then(|| Tensor::cat(probs, 0)),
+            output_norms: (!norms.is_empty()).then(|| Tensor::cat(norms, 0)),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     error::{RecordError, Result},
     generate::{Request, generate},
     prompts::{Prompt, PromptInput},
-    recorder::Recorder,
+    recorder::{Keep, Recorder},
     sampling::{Sampler, Sampling},
     text::Text,
 };
@@ -25,8 +25,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Tokens that end a generation.
     pub eos: Vec<u32>,
-    /// Keep whole router distributions.
-    pub keep_probs: bool,
+    /// What is kept of routing beyond ids, weights, entropy and margin.
+    pub keep: Keep,
     /// Times per component instead of per pass.
     pub profile: bool,
 }
@@ -159,7 +159,7 @@ pub fn run(
     let mut cache = KvCache::new(model.spec(), 1, capacity, model.device())?;
     warm_up(model, &mut cache, prompts, options)?;
     let start = Instant::now();
-    let mut recorder = Recorder::new(model, text, writer, options.keep_probs);
+    let mut recorder = Recorder::new(model, text, writer, options.keep);
     let mut summary = Summary { prompts: prompts.len(), ..Summary::default() };
     for (i, prompt) in prompts.iter().enumerate() {
         let request = Request {

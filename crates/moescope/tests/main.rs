@@ -12,5 +12,6 @@ mod compare;
 mod hostile;
 mod interrupted;
 mod reproducible;
+mod saliency;
 mod simulate;
 mod wgpu;

@@ -12,6 +12,7 @@ mod logprob;
 mod memory;
 mod placement;
 mod prefetch;
+mod saliency;
 mod specialisation;
 mod throughput;
 mod tokens;
@@ -55,6 +56,10 @@ pub const METRICS: &[Metric] = &[
     placement::GPU_IMBALANCE,
     placement::GPU_IMBALANCE_PACKED,
     placement::GPU_IMBALANCE_EPLB,
+    saliency::SALIENCY_REAP,
+    saliency::SALIENCY_EAN,
+    saliency::PRUNED_TRAFFIC,
+    saliency::PRUNED_SALIENCY,
     logprob::MEAN_LOGPROB,
     throughput::THROUGHPUT,
     latency::STEP_LATENCY,

@@ -22,6 +22,7 @@ pub mod cache;
 mod curves;
 pub mod placement;
 pub mod prefetch;
+pub mod saliency;
 pub mod speed;
 
 pub use curves::{CacheCurve, cache_curves};

@@ -218,6 +218,7 @@ fn memory() {
 #[test]
 fn rows_say_what_the_registry_says() {
     let mut data = tiny();
+    data.layers[0].output_norms = Some(vec![1.0; 8]);
     data.layers.push(LayerData { layer: 4, ..data.layers[0].clone() });
     data.steps = steps(&[(Prefill, 2, 1), (Decode, 1, 1)]);
     data.steps.bytes_in_use = vec![Some(1); 2];

@@ -88,7 +88,17 @@ fn a_run_reads_as_it_was_made() {
     assert_eq!(analysis.value("mean_logprob", None), Some(-2.0));
     assert_eq!(analysis.value("router_entropy", Some(2)), Some(1.5));
     let absent: Vec<&str> = analysis.absent.iter().map(|absent| absent.metric).collect();
-    assert_eq!(absent, ["hit_rate_lru_warm", "peak_bytes_reserved"]);
+    assert_eq!(
+        absent,
+        [
+            "hit_rate_lru_warm",
+            "saliency_reap",
+            "saliency_ean",
+            "pruned_traffic",
+            "pruned_saliency",
+            "peak_bytes_reserved"
+        ]
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 use moescope_model::{Adapter, DType, DeviceChoice, MoeImpl, device::choose};
+use moescope_record::Keep;
 use moescope_report::{ReportOptions, sanitize};
 
 use super::{
@@ -60,7 +61,7 @@ impl Demo {
                 generation: &generation,
                 prompts: &datasets.join("prompts"),
                 per_domain: self.per_domain,
-                probs: false,
+                keep: Keep::default(),
                 profile: false,
                 output: &output,
                 force: true,

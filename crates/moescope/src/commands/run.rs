@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use moescope_model::{Adapter, Checkpoint, LoadOptions, device, load};
 use moescope_record::{
-    RunOptions, Sampling, Summary, Text,
+    Keep, RunOptions, Sampling, Summary, Text,
     conditions::Conditions,
     prompts,
     run::{encode, run},
@@ -39,6 +39,9 @@ pub(crate) struct Run {
     /// Keep the whole router distribution of every token, not only entropy and margin.
     #[arg(long)]
     probs: bool,
+    /// Keep the norm of every selected expert's output, for the pruning view; passes take longer.
+    #[arg(long)]
+    saliency: bool,
     /// Time every component, with a synchronisation after each; step times are then longer than real ones.
     #[arg(long)]
     profile: bool,
@@ -65,7 +68,7 @@ impl Run {
             generation: &self.generation,
             prompts: &self.prompts,
             per_domain: self.per_domain,
-            probs: self.probs,
+            keep: Keep { probs: self.probs, output_norms: self.saliency },
             profile: self.profile,
             output: &self.output.output,
             force: self.output.force,
@@ -88,7 +91,7 @@ pub(crate) struct Job<'a> {
     pub(crate) generation: &'a Generation,
     pub(crate) prompts: &'a Path,
     pub(crate) per_domain: Option<usize>,
-    pub(crate) probs: bool,
+    pub(crate) keep: Keep,
     pub(crate) profile: bool,
     pub(crate) output: &'a Path,
     pub(crate) force: bool,
@@ -132,7 +135,7 @@ impl Job<'_> {
             },
             seed: self.generation.seed,
             eos: checkpoint.eos_ids(),
-            keep_probs: self.probs,
+            keep: self.keep,
             profile: self.profile,
         };
         let prompts = encode(model.as_ref(), &text, &prompts, options.max_tokens)?;
