@@ -49,6 +49,24 @@ pub(crate) struct LayerValue {
     pub(crate) chance: Option<f64>,
 }
 
+/// A value at a size, window or lag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    pub(crate) x: u32,
+    pub(crate) value: f64,
+    /// 95 % interval, or the range over layers.
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) chance: Option<f64>,
+}
+
+/// The size or lag that a row is about.
+fn size_of(row: &MetricRow) -> Option<u32> {
+    match row.index? {
+        Index::Size(size) | Index::Lag(size) => Some(size),
+        _ => None,
+    }
+}
+
 /// A table of numbers; NaN where there is none.
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
@@ -222,6 +240,76 @@ impl<'a> Run<'a> {
                     interval: row.interval,
                     chance: row.chance,
                 })
+            })
+            .collect()
+    }
+
+    /// `decode` where a metric has rows of that phase, else both phases together.
+    pub(crate) fn generation(&self, metric: &'static str) -> Option<&'static str> {
+        let mut rows = self.rows.range((metric, None)..=(metric, Some(u16::MAX)));
+        rows.any(|(_, rows)| rows.iter().any(|row| row.phase == Some("decode"))).then_some("decode")
+    }
+
+    /// The values of a metric by size or lag, ascending, at a layer or for the model.
+    pub(crate) fn by_size(
+        &self,
+        metric: &'static str,
+        layer: Option<u16>,
+        phase: Option<&str>,
+    ) -> Vec<Point> {
+        let mut points: Vec<Point> = self
+            .rows_at(metric, layer)
+            .iter()
+            .filter(|row| row.domain.is_none() && row.phase == phase)
+            .filter_map(|row| {
+                let x = size_of(row)?;
+                Some(Point { x, value: row.value, range: row.interval, chance: row.chance })
+            })
+            .collect();
+        points.sort_by_key(|point| point.x);
+        points
+    }
+
+    /// The mean over layers of a metric by size or lag, with the range over layers; where layers have
+    /// different sizes, of those that have the size.
+    pub(crate) fn mean_by_size(&self, metric: &'static str, phase: Option<&str>) -> Vec<Point> {
+        let mut of_size: BTreeMap<u32, Vec<Point>> = BTreeMap::new();
+        for layer in self.layers() {
+            for point in self.by_size(metric, Some(layer.layer), phase) {
+                of_size.entry(point.x).or_default().push(point);
+            }
+        }
+        of_size
+            .into_iter()
+            .map(|(x, points)| {
+                let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                let values: Vec<f64> = points.iter().map(|point| point.value).collect();
+                let chances: Vec<f64> = points.iter().filter_map(|point| point.chance).collect();
+                let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+                let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                Point {
+                    x,
+                    value: mean(&values),
+                    range: (values.len() > 1).then_some((low, high)),
+                    chance: (!chances.is_empty()).then(|| mean(&chances)),
+                }
+            })
+            .collect()
+    }
+
+    /// Experts of the largest layer.
+    pub(crate) fn most_experts(&self) -> u16 {
+        self.layers().iter().map(|layer| layer.experts).max().unwrap_or(0)
+    }
+
+    /// Rows of a metric about pairs at a layer, over all tokens.
+    pub(crate) fn pairs(&self, metric: &'static str, layer: u16) -> Vec<(u16, u16, &'a MetricRow)> {
+        self.rows_at(metric, Some(layer))
+            .iter()
+            .filter(|row| row.domain.is_none() && row.phase.is_none())
+            .filter_map(|row| match row.index? {
+                Index::Pair(i, j) => Some((i, j, *row)),
+                _ => None,
             })
             .collect()
     }

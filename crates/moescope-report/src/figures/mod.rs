@@ -2,9 +2,15 @@
 
 mod balance;
 mod confidence;
+mod curves;
+mod divergence;
+mod hit_rate;
+mod hit_rate_speed;
 mod latency;
 mod memory;
 mod overlap;
+mod placement;
+mod pruning;
 mod specialisation;
 mod throughput;
 mod utilisation;
@@ -23,7 +29,12 @@ pub(crate) const FIGURES: &[Figure] = &[
     utilisation::FIGURE,
     balance::FIGURE,
     specialisation::FIGURE,
+    divergence::FIGURE,
     confidence::FIGURE,
+    hit_rate::FIGURE,
+    hit_rate_speed::FIGURE,
+    placement::FIGURE,
+    pruning::FIGURE,
     latency::FIGURE,
     throughput::FIGURE,
     memory::FIGURE,
@@ -84,6 +95,13 @@ impl Caption {
         self.reading.push_str(note);
         self
     }
+}
+
+/// The interval of a share, in percent.
+fn share_interval(interval: Option<(f64, f64)>) -> String {
+    interval.map_or(crate::format::NOTHING.into(), |(low, high)| {
+        format!("{} – {}", crate::format::percent(low), crate::format::percent(high))
+    })
 }
 
 /// "The first 8 of 20 runs are drawn." when that is so.

@@ -29,6 +29,7 @@ fn run(name: &str, seed: u64) -> RunData {
             weights: Some([0.7, 0.3].repeat(total)),
             entropy: column(1.2, &mut random),
             margin: column(0.01, &mut random),
+            output_norms: Some([1.5, 0.5].repeat(total)),
             ..LayerData::from_ids(layer, 8, 2, ids)
         }
     });
@@ -36,6 +37,8 @@ fn run(name: &str, seed: u64) -> RunData {
     run.tokens.logprob = Some(vec![-2.5; total]);
     run.manifest.settings.timing_mode = TimingMode::EndToEnd;
     run.manifest.prompts_hash = "same".into();
+    let model = &mut run.manifest.model;
+    (model.total_parameters, model.active_parameters, model.bytes) = (900_000, 300_000, 3_600_000);
     let steps = &mut run.steps;
     for sequence in 0..12 {
         // Passes 0..12 are the prefills that `from_ids` names; decode passes follow.

@@ -182,6 +182,9 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
             });
         }
     }
+    if shape.layers > 0 {
+        rows.extend(curves(shape));
+    }
     rows.push(row("mean_logprob", "nats", -3.21));
     for (phase, value) in [("prefill", 5210.0 * shape.speed), ("decode", 643.0 * shape.speed)] {
         rows.push(MetricRow {
@@ -235,6 +238,66 @@ pub(super) fn excerpt(shape: &Shape, texts: &[&str]) -> Excerpt {
     data.tokens.texts = TokenTexts::collect((0..total).map(|n| texts[n % texts.len()]));
     data.tokens.logprob = Some(vec![-2.5; total]);
     Excerpt::new(&data)
+}
+
+/// Rows by size and by pair: caches, placement, pruning, distances between domains.
+fn curves(shape: &Shape) -> Vec<MetricRow> {
+    let mut rows = Vec::new();
+    let experts = f64::from(shape.experts);
+    let at = |metric, size: u32, value: f64, chance: f64| MetricRow {
+        index: Some(Index::Size(size)),
+        interval: Some((value * 0.96, (value * 1.03).min(1.0))),
+        chance: Some(chance),
+        ..row(metric, "ratio", value)
+    };
+    for size in 1..=u32::from(shape.experts) {
+        let share = f64::from(size) / experts;
+        for (metric, power) in [
+            ("hit_rate_lru", 0.6),
+            ("hit_rate_lfu", 0.55),
+            ("hit_rate_static", 0.7),
+            ("hit_rate_belady", 0.3),
+            ("hit_rate_lru_warm", 0.5),
+        ] {
+            rows.push(MetricRow {
+                phase: Some("decode"),
+                ..at(metric, size, share.powf(power), share)
+            });
+        }
+        for layer in (0..shape.layers).map(Some) {
+            let depth = 1.0 + f64::from(layer.unwrap_or(0)) / f64::from(shape.layers);
+            for (metric, power) in [("pruned_traffic", 1.5), ("pruned_saliency", 2.5)] {
+                rows.push(MetricRow {
+                    layer,
+                    ..at(metric, size, share.powf(power * depth), share)
+                });
+            }
+        }
+    }
+    for gpus in [2, 4, 8] {
+        for (metric, excess) in
+            [("gpu_imbalance", 0.2), ("gpu_imbalance_packed", 0.08), ("gpu_imbalance_eplb", 0.03)]
+        {
+            let value = 1.0 + excess * f64::from(gpus);
+            rows.push(MetricRow {
+                interval: Some((value * 0.96, value * 1.03)),
+                chance: None,
+                ..at(metric, gpus, value, 1.0)
+            });
+        }
+    }
+    let domains = shape.domains.len() as u16;
+    for layer in (0..shape.layers).map(Some) {
+        for (i, j) in (0..domains).flat_map(|i| (i + 1..domains).map(move |j| (i, j))) {
+            rows.push(MetricRow {
+                layer,
+                index: Some(Index::Pair(i, j)),
+                chance: Some(0.002),
+                ..row("domain_divergence", "nats", 0.05 + 0.03 * f64::from((i * 7 + j * 3) % 11))
+            });
+        }
+    }
+    rows
 }
 
 fn steps(shape: &Shape) -> StepSeries {
