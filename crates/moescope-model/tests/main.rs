@@ -9,6 +9,7 @@ mod cache;
 mod catalog;
 mod checkpoint;
 mod experts;
+mod gpt_oss;
 mod hub;
 mod hub_server;
 mod latent;

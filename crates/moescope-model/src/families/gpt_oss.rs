@@ -71,7 +71,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         feed_forward_name: "mlp",
     });
     let layers = layers.collect();
-    if !["rope_scaling", "rope_parameters"].iter().any(|key| s.keys().iter().any(|k| k == key)) {
+    if ["rope_scaling", "rope_parameters"].iter().all(|key| s.keys_in(key).is_empty()) {
         // The reference's default is a YaRN whose parameters the config should state.
         return Err(s.wrong("rope_scaling", "how positions are embedded", &Value::Null));
     }
