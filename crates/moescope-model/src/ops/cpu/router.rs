@@ -57,7 +57,12 @@ impl RowKernel for Score {
     #[inline(always)]
     fn rows(&self, _: usize, rows: &mut [f32]) {
         match self.scoring {
-            Scoring::Softmax => rows.chunks_exact_mut(self.width).for_each(softmax),
+            // A loop: what an iterator's method calls is not compiled with the kernel's instructions.
+            Scoring::Softmax => {
+                for row in rows.chunks_exact_mut(self.width) {
+                    softmax(row);
+                }
+            }
             Scoring::Sigmoid => {
                 for x in rows {
                     *x = math::sigmoid(*x);
