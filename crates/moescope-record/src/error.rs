@@ -73,6 +73,34 @@ pub enum RecordError {
         /// Why.
         reason: String,
     },
+    /// The chat template can't be used.
+    #[error("{path}{place}: chat template: {reason}; prompts given as `text` need none", path = path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// Key and line, starting with a separator, or nothing.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no chat template.
+    #[error(
+        "{dir}: no chat template (chat_template.jinja, chat_template.json, or `chat_template` in \
+         tokenizer_config.json) for prompts given as `messages`; give `text` or `token_ids`",
+        dir = dir.display()
+    )]
+    NoTemplate {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// The messages of a prompt can't be made into text.
+    #[error("prompt {id:?}: {source}")]
+    Messages {
+        /// The prompt's id.
+        id: String,
+        /// Why.
+        source: Box<RecordError>,
+    },
     /// The device failed while running.
     #[error("the device failed: {0}")]
     Device(String),

@@ -1,7 +1,7 @@
 //! From prompts to a recorded run.
 //!
 //! - [`prompts`]: JSON lines, text files, directories, stdin
-//! - [`text`]: the tokenizer
+//! - [`text`]: the tokenizer; [`chat`]: conversations as text
 //! - [`sampling`]: choosing the next token
 //! - [`generate`]: prefill and decode, timed
 //! - [`recorder`]: what an observer keeps of it, as rows
@@ -10,6 +10,7 @@
 //! - [`conditions`]: the manifest of a run
 //! - [`mod@run`]: all of it together
 
+pub mod chat;
 pub mod conditions;
 pub mod error;
 pub mod generate;

@@ -7,7 +7,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::error::{RecordError, Result};
+use crate::{
+    chat::Json,
+    error::{RecordError, Result},
+};
 
 /// One prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum PromptInput {
     Text(String),
     /// Taken as they are; nothing is added.
     TokenIds(Vec<u32>),
+    /// A conversation, made into text by the model's chat template up to where the model speaks.
+    Messages(Vec<Json>),
 }
 
 /// A line of a `.jsonl` file.
@@ -37,7 +42,7 @@ struct Record {
     domain: Option<String>,
     text: Option<String>,
     token_ids: Option<Vec<u32>>,
-    messages: Option<serde_json::Value>,
+    messages: Option<Vec<Json>>,
 }
 
 /// Reads prompts from a file, a directory (`.jsonl` and `.txt`, by name), or stdin (`-`, JSON lines).
@@ -105,21 +110,32 @@ fn records(place: &str, stem: &str, text: &str) -> Result<Vec<Prompt>> {
         let place = format!("{place}:{}", number + 1);
         let wrong = |reason: String| RecordError::Record { place: place.clone(), reason };
         let record: Record = serde_json::from_str(line).map_err(|e| {
-            wrong(format!("{e}; expected an object with id, domain and text or token_ids"))
+            wrong(format!(
+                "{e}; expected an object with id, domain and one of text, messages and token_ids"
+            ))
         })?;
-        if record.messages.is_some() {
-            return Err(wrong(
-                "`messages` needs a chat template, which is not supported; give `text`".into(),
-            ));
-        }
-        let input = match (record.text, record.token_ids) {
-            (Some(text), None) if !text.is_empty() => PromptInput::Text(text),
-            (None, Some(ids)) if !ids.is_empty() => PromptInput::TokenIds(ids),
-            (Some(_), Some(_)) => {
-                return Err(wrong("both `text` and `token_ids`; give one".into()));
+        let input = match (record.text, record.token_ids, record.messages) {
+            (Some(text), None, None) if !text.is_empty() => PromptInput::Text(text),
+            (None, Some(ids), None) if !ids.is_empty() => PromptInput::TokenIds(ids),
+            (None, None, Some(messages)) if !messages.is_empty() => {
+                let role = |message: &Json| matches!(message.get("role"), Some(Json::String(_)));
+                if let Some(at) = messages.iter().position(|message| !role(message)) {
+                    return Err(wrong(format!(
+                        "message {}: expected an object with `role` and `content`",
+                        at + 1
+                    )));
+                }
+                PromptInput::Messages(messages)
             }
-            (None, None) => return Err(wrong("neither `text` nor `token_ids`".into())),
-            _ => return Err(RecordError::Empty { place }),
+            (None, None, None) => {
+                return Err(wrong("none of `text`, `messages` and `token_ids`".into()));
+            }
+            (Some(_), None, None) | (None, Some(_), None) | (None, None, Some(_)) => {
+                return Err(RecordError::Empty { place });
+            }
+            _ => {
+                return Err(wrong("more than one of `text`, `messages` and `token_ids`".into()));
+            }
         };
         prompts.push(Prompt {
             id: record.id.unwrap_or_else(|| format!("{stem}-{}", number + 1)),
@@ -161,9 +177,12 @@ mod tests {
             ("{\"text\":\"\"}", "empty"),
             ("{\"token_ids\":[]}", "empty"),
             ("{\"token_ids\":[-1]}", "file.jsonl:1"),
-            ("{\"token_ids\":[1],\"text\":\"a\"}", "both"),
-            ("{\"id\":\"x\"}", "neither"),
-            ("{\"messages\":[]}", "chat template"),
+            ("{\"token_ids\":[1],\"text\":\"a\"}", "more than one"),
+            ("{\"id\":\"x\"}", "none of"),
+            ("{\"messages\":[]}", "empty"),
+            ("{\"messages\":\"hello\"}", "expected an object"),
+            ("{\"messages\":[{\"role\":\"user\"},{\"content\":\"a\"}]}", "message 2"),
+            ("{\"messages\":[{\"role\":\"user\"}],\"text\":\"a\"}", "more than one"),
             ("[1]", "expected an object"),
         ] {
             let error = parse(text).unwrap_err().to_string();

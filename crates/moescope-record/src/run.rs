@@ -103,6 +103,12 @@ pub fn encode(
         let tokens = match &prompt.input {
             PromptInput::Text(string) => text.encode(string)?,
             PromptInput::TokenIds(ids) => ids.clone(),
+            PromptInput::Messages(messages) => {
+                text.encode_messages(messages).map_err(|source| RecordError::Messages {
+                    id: prompt.id.clone(),
+                    source: Box::new(source),
+                })?
+            }
         };
         let named = |source: ModelError| RecordError::Prompt {
             id: prompt.id.clone(),

@@ -3,17 +3,22 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tokenizers::Tokenizer;
 
-use crate::error::{RecordError, Result};
+use crate::{
+    chat::{self, ChatTemplate, Json},
+    error::{RecordError, Result},
+};
 
 /// `tokenizer.json` of a model directory.
 pub struct Text {
     path: PathBuf,
     tokenizer: Option<Tokenizer>,
+    /// Opened when the first conversation asks for it.
+    template: OnceLock<ChatTemplate>,
     cache: Mutex<HashMap<u32, String>>,
 }
 
@@ -33,7 +38,7 @@ impl Text {
                 reason: format!("not a tokenizer: {e}"),
             })?),
         };
-        Ok(Text { path, tokenizer, cache: Mutex::default() })
+        Ok(Text { path, tokenizer, template: OnceLock::new(), cache: Mutex::default() })
     }
 
     /// Token ids of a text, with the special tokens the tokenizer adds (BOS).
@@ -42,11 +47,47 @@ impl Text {
     ///
     /// There is no tokenizer, or it refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(text, true)
+    }
+
+    /// The text of a conversation by the model's chat template, up to where the model speaks.
+    ///
+    /// # Errors
+    ///
+    /// There is no template, it is malformed, or it refuses the messages.
+    pub fn render(&self, messages: &[Json]) -> Result<String> {
+        let template = match self.template.get() {
+            Some(template) => template,
+            None => {
+                let dir = self.path.parent().unwrap_or(Path::new("."));
+                let opened = chat::open(dir)?;
+                self.template.get_or_init(|| opened)
+            }
+        };
+        template.render(messages)
+    }
+
+    /// Token ids of a conversation. The template writes BOS where there is to be one, so none is added.
+    ///
+    /// # Errors
+    ///
+    /// As [`Text::render`] and [`Text::encode`].
+    pub fn encode_messages(&self, messages: &[Json]) -> Result<Vec<u32>> {
+        self.ids(&self.render(messages)?, false)
+    }
+
+    /// The day that the chat template wrote into prompts, if it did: such prompts change from day to day.
+    pub fn prompt_date(&self) -> Option<String> {
+        self.template.get().and_then(ChatTemplate::date)
+    }
+
+    fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let error = |reason| RecordError::Tokenizer { path: self.path.clone(), reason };
         let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
             error("not found; without a tokenizer, give prompts as token_ids".into())
         })?;
-        let encoding = tokenizer.encode_fast(text, true).map_err(|e| error(e.to_string()))?;
+        let encoding =
+            tokenizer.encode_fast(text, add_special).map_err(|e| error(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
