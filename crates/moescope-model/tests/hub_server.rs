@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::Path,
@@ -104,6 +105,13 @@ impl Hub {
     }
 }
 
+/// What the Hub calls a content.
+pub(crate) fn etag_of(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    format!("{:040x}", hasher.finish())
+}
+
 fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
@@ -171,7 +179,7 @@ fn reply(state: &mut State, request: &Request) -> (String, Vec<u8>, usize) {
     else {
         return none("404 Not Found\r\nX-Error-Code: RepoNotFound".into());
     };
-    let etag = faults.etag.unwrap_or_else(|| blake3::hash(&bytes).to_hex()[..40].to_owned());
+    let etag = faults.etag.unwrap_or_else(|| etag_of(&bytes));
     let of_hub = format!("ETag: \"{etag}\"\r\nX-Repo-Commit: {commit}");
     if name.ends_with(".safetensors") && !request.cdn {
         let to = faults.redirect.unwrap_or_else(|| format!("{}{}", state.cdn, request.path));

@@ -50,7 +50,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn progress(len: u64, label: &str, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(10));
     let template = match unit {
-        Unit::Bytes => "{msg:<24} {wide_bar} {bytes}/{total_bytes} {eta}",
+        Unit::Bytes => "{msg:<24} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         Unit::Tokens => "{msg:<24} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}",
     };
     // The templates are fixed and valid; the default style is the harmless fallback.

@@ -10,6 +10,9 @@ mod browser;
 mod commands;
 mod compare;
 mod hostile;
+mod hub;
+#[path = "../../moescope-model/tests/hub_server.rs"]
+mod hub_server;
 mod interrupted;
 mod reproducible;
 mod saliency;

@@ -94,7 +94,9 @@ impl<'a> Fetcher<'a> {
                 self.file(repo, &file, plan)?;
             }
             plan.done += file.size.unwrap_or(0);
-            self.report(&file, plan, 0);
+            if !present {
+                self.report(&file, plan, 0);
+            }
         }
         Ok(())
     }

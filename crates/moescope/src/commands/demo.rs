@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     args::{Compute, Generation},
+    model::ModelArgs,
     ui,
 };
 
@@ -54,7 +55,7 @@ impl Demo {
         for plan in &plans {
             let output = self.runs.join(plan.name);
             let job = Job {
-                model: &datasets.join(plan.model),
+                model: &ModelArgs::on_disk(&datasets.join(plan.model)),
                 name: plan.name,
                 adapter: &plan.adapter,
                 compute: &compute,

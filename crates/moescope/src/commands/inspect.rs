@@ -1,19 +1,21 @@
 //! `moescope inspect`.
 
-use std::path::PathBuf;
-
 use clap::Args;
-use moescope_model::{Checkpoint, DType, ModelSpec, describe};
+use moescope_model::{DType, ModelSpec, describe};
 use moescope_report::sanitize;
 use serde_json::json;
 
-use crate::{args::Format, ui};
+use crate::{
+    args::Format,
+    model::{ModelArgs, Opened},
+    ui,
+};
 
 /// Parameters, bytes and MoE shape of a model, from its config alone.
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// Model directory, a file in it, or a config.json.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Type the weights would be held in.
     #[arg(long, default_value = "f32", value_name = "f32|f16|bf16")]
     dtype: DType,
@@ -27,15 +29,16 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        let spec = describe(&Checkpoint::open_config(&self.model)?)?;
+        let Opened { checkpoint, source } = self.model.describe()?;
+        let spec = describe(&checkpoint)?;
         let context = self.context.unwrap_or(spec.context);
         ui::print(&match self.format {
-            Format::Text => text(&spec, self.dtype, context),
+            Format::Text => text(&spec, &source, self.dtype, context),
             Format::Csv => {
                 ui::csv(&["part", "total", "active", "bytes"], &plain_rows(&spec, self.dtype))
             }
             Format::Json => {
-                serde_json::to_string_pretty(&document(&spec, self.dtype, context))? + "\n"
+                serde_json::to_string_pretty(&document(&spec, &source, self.dtype, context))? + "\n"
             }
         })
     }
@@ -52,7 +55,7 @@ fn plain_rows(spec: &ModelSpec, dtype: DType) -> Vec<Vec<String>> {
     rows
 }
 
-fn text(spec: &ModelSpec, dtype: DType, context: usize) -> String {
+fn text(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> String {
     let row = |name: &str, total: u64, active: u64| {
         let share = 100.0 * active as f64 / spec.active_parameters() as f64;
         vec![
@@ -69,7 +72,8 @@ fn text(spec: &ModelSpec, dtype: DType, context: usize) -> String {
     let dtype_column = format!("{dtype}");
     let header = ["part", "parameters", "active", "of active", dtype_column.as_str()];
     let mut out = format!(
-        "{} ({}), {} layers, hidden {}, vocabulary {}, context {}\n",
+        "{}\n{} ({}), {} layers, hidden {}, vocabulary {}, context {}\n",
+        sanitize(source),
         sanitize(&spec.architecture),
         spec.family,
         spec.layers,
@@ -97,7 +101,7 @@ fn text(spec: &ModelSpec, dtype: DType, context: usize) -> String {
     out
 }
 
-fn document(spec: &ModelSpec, dtype: DType, context: usize) -> serde_json::Value {
+fn document(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> serde_json::Value {
     let parts: Vec<_> = spec
         .by_part()
         .iter()
@@ -109,6 +113,7 @@ fn document(spec: &ModelSpec, dtype: DType, context: usize) -> serde_json::Value
         })
         .collect();
     json!({
+        "source": source,
         "architecture": spec.architecture,
         "family": spec.family,
         "layers": spec.layers,

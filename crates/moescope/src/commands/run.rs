@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{Adapter, Checkpoint, LoadOptions, device, load};
+use moescope_model::{Adapter, LoadOptions, device, load};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
     conditions::Conditions,
@@ -16,14 +16,15 @@ use moescope_trace::{BackgroundWriter, RunWriter};
 
 use crate::{
     args::{Compute, Format, Generation, Output},
+    model::{ModelArgs, Opened},
     ui::{self, Unit},
 };
 
 /// Record a run.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// Model directory, or a safetensors file in it.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Prompts: a .jsonl or .txt file, a directory of them, or - for JSON lines on stdin.
     #[arg(long, value_name = "PATH|-")]
     prompts: PathBuf,
@@ -59,7 +60,10 @@ impl Run {
         if let Some(note) = note {
             ui::note(note);
         }
-        let name = self.name.clone().unwrap_or_else(|| model_name(&self.model));
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => self.model.name()?,
+        };
         let job = Job {
             model: &self.model,
             name: &name,
@@ -84,7 +88,7 @@ impl Run {
 
 /// One run to record, from `run` or `demo`.
 pub(crate) struct Job<'a> {
-    pub(crate) model: &'a Path,
+    pub(crate) model: &'a ModelArgs,
     pub(crate) name: &'a str,
     pub(crate) adapter: &'a Adapter,
     pub(crate) compute: &'a Compute,
@@ -100,9 +104,10 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     /// Loads, checks everything that can be checked before anything is written, runs, records.
     pub(crate) fn record(&self) -> anyhow::Result<Summary> {
-        let checkpoint = Checkpoint::open(self.model)?;
-        let text = Text::open(checkpoint.dir())?;
+        // Before the model, which may have to be fetched.
         let mut prompts = prompts::read(self.prompts)?;
+        let Opened { checkpoint, source } = self.model.open()?;
+        let text = Text::open(checkpoint.dir())?;
         if let Some(n) = self.per_domain {
             let mut seen = std::collections::HashMap::<String, usize>::new();
             prompts.retain(|prompt| {
@@ -139,9 +144,15 @@ impl Job<'_> {
             profile: self.profile,
         };
         let prompts = encode(model.as_ref(), &text, &prompts, options.max_tokens)?;
+        if let Some(day) = text.prompt_date() {
+            ui::note(format!(
+                "the chat template writes the day ({day}) into prompts, so they differ from day to day; \
+                 SOURCE_DATE_EPOCH fixes it"
+            ));
+        }
         let manifest = Conditions {
             name: self.name,
-            source: &self.model.display().to_string(),
+            source: &source,
             checkpoint: &checkpoint,
             spec: model.spec(),
             weights: &weights,
@@ -172,13 +183,6 @@ impl Job<'_> {
         bar.finish_and_clear();
         Ok(summary)
     }
-}
-
-/// The last part of a model's path.
-pub(crate) fn model_name(model: &Path) -> String {
-    let dir = if model.is_file() { model.parent().unwrap_or(model) } else { model };
-    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn text(name: &str, adapter: &Adapter, output: &Path, summary: &Summary) -> String {

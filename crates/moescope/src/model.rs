@@ -1,0 +1,114 @@
+//! The MODEL argument: which model, and where it comes from.
+
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
+
+use anyhow::bail;
+use clap::Args;
+use moescope_model::{Checkpoint, HubId, HubOptions, HubProgress, Local, Need, Source, catalog};
+
+use crate::ui::{self, Unit};
+
+/// Which model, and where it comes from.
+#[derive(Args, Clone)]
+pub(crate) struct ModelArgs {
+    /// Model directory, a file in it, an id of the Hugging Face Hub (org/name or org/name@revision), or a name
+    /// of the catalog, such as gemma-4-26b-a4b. What exists on disk comes first.
+    pub(crate) model: PathBuf,
+    /// Branch, tag or commit of a model of the Hub; main by default.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
+    /// Request nothing: models of the Hub come from the cache (as with HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// A checkpoint and where it came from.
+pub(crate) struct Opened {
+    pub(crate) checkpoint: Checkpoint,
+    /// For the manifest: the argument, or `org/name@commit`.
+    pub(crate) source: String,
+}
+
+impl ModelArgs {
+    /// A whole model on disk.
+    pub(crate) fn on_disk(model: &Path) -> Self {
+        ModelArgs { model: model.to_owned(), revision: None, offline: false }
+    }
+
+    /// The model with its weights, fetched where it is on the Hub.
+    pub(crate) fn open(&self) -> anyhow::Result<Opened> {
+        match self.source(&|text| ui::note(text))? {
+            Source::Catalog(name) => match catalog::find(name)?.and_then(|entry| entry.hub) {
+                Some(hub) => {
+                    bail!("{name}: the catalog holds shapes, not weights; those are {hub}")
+                }
+                None => bail!("{name}: the catalog holds shapes, and nobody has published weights"),
+            },
+            Source::Path(path) => opened(Local::path(&path), Checkpoint::open),
+            Source::Hub(id) => opened(self.fetch(&id, Need::All)?, Checkpoint::open),
+        }
+    }
+
+    /// What is known of the model without its weights.
+    pub(crate) fn describe(&self) -> anyhow::Result<Opened> {
+        match self.source(&|text| ui::note(text))? {
+            Source::Catalog(name) => match catalog::find(name)? {
+                Some(entry) => Ok(Opened {
+                    checkpoint: Checkpoint::from_catalog(&entry)?,
+                    source: name.to_owned(),
+                }),
+                None => bail!("{name}: not in the catalog"),
+            },
+            Source::Path(path) => opened(Local::path(&path), Checkpoint::open_config),
+            Source::Hub(id) => opened(self.fetch(&id, Need::Config)?, Checkpoint::open_config),
+        }
+    }
+
+    /// Name for tables and legends.
+    pub(crate) fn name(&self) -> anyhow::Result<String> {
+        Ok(match self.source(&|_| {})? {
+            Source::Path(path) => Local::path(&path).name,
+            Source::Catalog(name) => name.to_owned(),
+            Source::Hub(id) => id.name().to_owned(),
+        })
+    }
+
+    fn source(&self, note: &dyn Fn(&str)) -> anyhow::Result<Source> {
+        match self.model.to_str() {
+            Some(model) => Ok(Source::of(model, self.revision.as_deref(), note)?),
+            // No other kind of model has such a name.
+            None => Ok(Source::Path(self.model.clone())),
+        }
+    }
+
+    fn fetch(&self, id: &HubId, need: Need) -> anyhow::Result<Local> {
+        let bar = OnceCell::new();
+        let progress = |p: HubProgress<'_>| {
+            let bar = bar.get_or_init(|| {
+                ui::note(format!("fetching {id}"));
+                ui::progress(p.total, p.file, Unit::Bytes)
+            });
+            bar.set_length(p.total);
+            bar.set_position(p.done);
+            bar.set_message(moescope_report::sanitize(p.file).into_owned());
+        };
+        let note = |text: &str| ui::note(text);
+        let mut options = HubOptions::from_env(&progress, &note);
+        options.offline |= self.offline;
+        let local = Local::hub(id, need, &options);
+        if let Some(bar) = bar.get() {
+            bar.finish_and_clear();
+        }
+        Ok(local?)
+    }
+}
+
+fn opened(
+    local: Local,
+    open: impl Fn(&Path) -> moescope_model::Result<Checkpoint>,
+) -> anyhow::Result<Opened> {
+    Ok(Opened { checkpoint: open(&local.path)?, source: local.source })
+}
