@@ -7,10 +7,13 @@ use crate::compare::{Comparison, compare};
 use crate::data::{RunData, StepSeries};
 use crate::error::AnalysisError;
 use crate::excerpt::Excerpt;
+use crate::metric::Metric;
 use crate::metrics::METRICS;
 use crate::names::distinct_names;
 use crate::options::Options;
+use crate::passes::distinct_per_pass;
 use crate::row::{Index, MetricRow};
+use crate::structure::Structure;
 use crate::study::Study;
 
 /// What is known about one run.
@@ -42,6 +45,11 @@ pub struct Analysis {
     pub steps: StepSeries,
     /// A few sequences token by token.
     pub excerpt: Excerpt,
+    /// Distinct experts per MoE layer of each pass of `steps`, mean over layers; NaN for a pass without
+    /// routed tokens.
+    pub distinct_per_pass: Vec<f32>,
+    /// Tables behind metrics of which `rows` holds only the strongest entries.
+    pub structure: Structure,
 }
 
 /// A metric that a run has no values for.
@@ -104,16 +112,25 @@ pub fn analyze_all(
 /// Analyses a run that is already in memory. It cannot fail: what a run did not record is
 /// listed in [`Analysis::absent`].
 pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {
+    analyze_metrics(data, options, METRICS)
+}
+
+/// As [`analyze_data`], for some of the metrics only.
+pub fn analyze_metrics<'m>(
+    data: &RunData,
+    options: &Options,
+    metrics: impl IntoIterator<Item = &'m Metric>,
+) -> Analysis {
     let study = Study::new(data, options);
     let mut rows = Vec::new();
     let mut absent = Vec::new();
-    for metric in METRICS {
+    for metric in metrics {
         let missing: Vec<&str> =
             metric.needs.iter().filter(|need| !data.has(**need)).map(|need| need.what()).collect();
         let computed = if missing.is_empty() { (metric.compute)(&study) } else { Vec::new() };
         if computed.is_empty() {
             let reason = if missing.is_empty() {
-                "too few tokens".to_owned()
+                "nothing to measure: too few tokens, sequences, experts or layers".to_owned()
             } else {
                 format!("not recorded: {}", missing.join(", "))
             };
@@ -125,6 +142,7 @@ pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {
     for sequence in data.sequences.iter().filter(|sequence| sequence.end > sequence.start) {
         domain_sequences[usize::from(sequence.domain)] += 1;
     }
+    let structure = Structure::of(&study);
     let decode = data.tokens.phase.iter().filter(|&&phase| phase == Phase::Decode).count();
     Analysis {
         name: data.name.clone(),
@@ -140,6 +158,8 @@ pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {
         absent,
         steps: data.steps.clone(),
         excerpt: Excerpt::new(data),
+        distinct_per_pass: distinct_per_pass(data),
+        structure,
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) use speed::machine_differences;
 use tokens::{Span, common_tokens};
 
 use crate::bootstrap::Resamples;
+use crate::chance::sets;
 use crate::counts::{LayerCounts, column_sums};
 use crate::data::{LayerData, NO_EXPERT, RunData};
 use crate::metrics::{jensen_shannon, resampled_shares, shares};
@@ -352,11 +353,6 @@ fn overlaps(study: &Study<'_>, other: &RunData, spans: &[Span]) -> Vec<MetricRow
         }
     }
     rows
-}
-
-/// Number of sets of k out of E.
-fn sets(experts: usize, top_k: usize) -> f64 {
-    (0..top_k.min(experts)).map(|place| (experts - place) as f64 / (place + 1) as f64).product()
 }
 
 impl Comparison {

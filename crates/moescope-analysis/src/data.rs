@@ -55,7 +55,7 @@ pub struct Sequence {
 pub struct TokenData {
     /// Position in the sequence.
     pub position: Vec<u32>,
-    /// Token id.
+    /// Token id; all 0 where not recorded.
     pub token_id: Vec<u32>,
     /// Forward pass that processed the token.
     pub step: Vec<u32>,
@@ -111,6 +111,20 @@ impl LayerData {
     #[inline]
     pub fn experts_of(&self, token: usize) -> &[u16] {
         &self.ids[token * self.top_k..(token + 1) * self.top_k]
+    }
+
+    /// Experts that one token selected, in rank order: [`LayerData::experts_of`] without empty places.
+    #[inline]
+    pub fn selected(&self, token: usize) -> &[u16] {
+        let experts = self.experts_of(token);
+        match experts.last() {
+            // Empty places come last (see `RunData::check`).
+            Some(&NO_EXPERT) => {
+                let filled = experts.iter().position(|&id| id == NO_EXPERT);
+                &experts[..filled.unwrap_or(experts.len())]
+            }
+            _ => experts,
+        }
     }
 }
 
@@ -186,6 +200,8 @@ impl RunData {
             Need::Entropy => layers.iter().any(|layer| layer.entropy.is_some()),
             Need::OutputNorms => layers.iter().any(|layer| layer.output_norms.is_some()),
             Need::Margin => layers.iter().any(|layer| layer.margin.is_some()),
+            Need::TokenIds => self.tokens.token_id.iter().any(|&id| id != 0),
+            Need::Passes => steps.rows() > 0,
             Need::Logprobs => self.tokens.logprob.is_some(),
             Need::Domains => self.domains.len() > 1,
             Need::Layers => layers.len() > 1,
@@ -206,7 +222,7 @@ impl RunData {
     /// # Errors
     ///
     /// [`AnalysisError::Length`] for an array of the wrong length, [`AnalysisError::Value`] for
-    /// an expert that is not below E or a sequence without a domain.
+    /// an expert that is not below E, an expert after an empty place, or a sequence without a domain.
     pub fn check(&self) -> Result<(), AnalysisError> {
         let tokens = self.sequences.last().map_or(0, |last| last.end);
         let length = |column: String, expected: usize, found: usize| {
@@ -270,20 +286,32 @@ impl RunData {
             for (column, expected, found) in columns {
                 length(format!("routing.{column} (layer {number})"), expected, found)?;
             }
-            let beyond = |&id: &u16| usize::from(id) >= layer.experts && id != NO_EXPERT;
-            if let Some(at) = layer.ids.iter().position(beyond) {
+            let wrong = |at: usize, problem: String| {
                 let token = at / layer.top_k;
                 let sequence = self.sequences.iter().find(|sequence| token < sequence.end);
-                return Err(AnalysisError::Value {
+                AnalysisError::Value {
                     column: "routing.experts",
                     sequence: sequence.map_or(0, |sequence| sequence.id),
                     position: self.tokens.position[token],
-                    problem: format!(
-                        "layer {number} has experts 0 to {}, found {}",
-                        layer.experts.saturating_sub(1),
-                        layer.ids[at]
-                    ),
-                });
+                    problem,
+                }
+            };
+            // NO_EXPERT is the largest id, so one comparison serves nearly all.
+            for (at, &id) in layer.ids.iter().enumerate() {
+                if usize::from(id) < layer.experts {
+                    continue;
+                }
+                if id != NO_EXPERT {
+                    let last = layer.experts.saturating_sub(1);
+                    let problem = format!("layer {number} has experts 0 to {last}, found {id}");
+                    return Err(wrong(at, problem));
+                }
+                let end = (at / layer.top_k + 1) * layer.top_k;
+                if let Some(after) = layer.ids[at..end].iter().find(|&&id| id != NO_EXPERT) {
+                    let problem =
+                        format!("layer {number}: found expert {after} after an empty place");
+                    return Err(wrong(at, problem));
+                }
             }
         }
         Ok(())

@@ -37,6 +37,10 @@ pub enum Need {
     Margin,
     /// Norms of the selected experts' outputs.
     OutputNorms,
+    /// Ids of the tokens.
+    TokenIds,
+    /// Forward passes, timed or not.
+    Passes,
     /// Log-probabilities of the tokens.
     Logprobs,
     /// At least two domains.
@@ -64,6 +68,8 @@ impl Need {
             Need::Entropy => "router entropy",
             Need::Margin => "router margin",
             Need::OutputNorms => "expert output norms",
+            Need::TokenIds => "token ids",
+            Need::Passes => "forward passes",
             Need::Logprobs => "log-probabilities",
             Need::Domains => "a second domain",
             Need::Layers => "a second MoE layer",

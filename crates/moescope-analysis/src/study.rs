@@ -10,10 +10,13 @@ use crate::chance::{Balance, uniform_balance};
 use crate::counts::{LayerCounts, phase_index};
 use crate::data::{LayerData, RunData};
 use crate::groups::Groups;
-use crate::metrics::LayerBalance;
+use crate::metrics::{LayerBalance, LayerVocabulary, Predicted};
+use crate::occurrences::{Occurrences, Which};
 use crate::options::Options;
+use crate::pairs::LayerPairs;
 use crate::parallel;
 use crate::row::MetricRow;
+use crate::transitions::LayerTransitions;
 
 /// What metrics compute from: a run, options, and intermediate results that are computed on
 /// first use and shared.
@@ -26,8 +29,14 @@ pub struct Study<'a> {
     pub groups: Groups,
     scopes: Vec<Scope>,
     crossed: Vec<Scope>,
+    halves: [Scope; 2],
     counts: OnceLock<Vec<LayerCounts>>,
     balance: OnceLock<Vec<LayerBalance>>,
+    pairs: OnceLock<Vec<LayerPairs>>,
+    top1: OnceLock<Vec<LayerTransitions>>,
+    predicted: OnceLock<Vec<Predicted>>,
+    occurrences: [OnceLock<Occurrences>; 2],
+    vocabulary: [OnceLock<Vec<LayerVocabulary>>; 2],
     /// By (E, k, T).
     uniform: Mutex<HashMap<(usize, usize, u64), Option<Balance>>>,
 }
@@ -97,14 +106,28 @@ impl<'a> Study<'a> {
             }
             crossed.extend(parts);
         }
+        let halves = [false, true].map(|second| {
+            let units: Vec<u32> = (0..groups.len() as u32)
+                .filter(|&group| groups.is_second_half(group as usize) == second)
+                .collect();
+            let seed = options.seed.wrapping_sub(1 + u64::from(second));
+            let resamples = Resamples::new(units.len(), options.resamples, seed).into();
+            Scope { domain: None, phase: None, units, resamples }
+        });
         Self {
             data,
             options,
             groups,
             scopes,
             crossed,
+            halves,
             counts: OnceLock::new(),
             balance: OnceLock::new(),
+            pairs: OnceLock::new(),
+            top1: OnceLock::new(),
+            predicted: OnceLock::new(),
+            occurrences: Default::default(),
+            vocabulary: Default::default(),
             uniform: Mutex::default(),
         }
     }
@@ -139,6 +162,12 @@ impl<'a> Study<'a> {
         })
     }
 
+    /// The half of the sequences that chooses (hot experts, strongest pairs), and the half on which the
+    /// choice is measured.
+    pub fn halves(&self) -> &[Scope; 2] {
+        &self.halves
+    }
+
     /// Counts of each layer, in the order of [`RunData::layers`].
     pub fn counts(&self) -> &[LayerCounts] {
         self.counts.get_or_init(|| {
@@ -151,6 +180,46 @@ impl<'a> Study<'a> {
     /// Each layer with its counts.
     pub(crate) fn counted(&self) -> Vec<(&'a LayerData, &LayerCounts)> {
         self.data.layers.iter().zip(self.counts()).collect()
+    }
+
+    /// Co-activations in each layer whose experts are not too many, see [`LayerPairs`].
+    pub(crate) fn pairs(&self) -> &[LayerPairs] {
+        self.pairs.get_or_init(|| LayerPairs::all(self))
+    }
+
+    /// As [`Study::pairs`], if a metric has asked for them.
+    pub(crate) fn pairs_if_counted(&self) -> &[LayerPairs] {
+        self.pairs.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Transitions between the first choices in neighbouring MoE layers, see [`LayerTransitions`].
+    pub(crate) fn transitions(&self) -> &[LayerTransitions] {
+        self.top1.get_or_init(|| LayerTransitions::all(self))
+    }
+
+    /// As [`Study::transitions`], if a metric has asked for them.
+    pub(crate) fn transitions_if_counted(&self) -> &[LayerTransitions] {
+        self.top1.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Predictions of each MoE layer from the one before it.
+    pub(crate) fn predicted(&self) -> &[Predicted] {
+        self.predicted.get_or_init(|| Predicted::all(self))
+    }
+
+    /// Where each token id occurs, as the input or as what follows.
+    pub(crate) fn occurrences(&self, which: Which) -> &Occurrences {
+        self.occurrences[which as usize].get_or_init(|| Occurrences::new(self.data, which))
+    }
+
+    /// Vocabulary specialisation in each layer.
+    pub(crate) fn vocabulary(&self, which: Which) -> &[LayerVocabulary] {
+        self.vocabulary[which as usize].get_or_init(|| LayerVocabulary::all(self, which))
+    }
+
+    /// As [`Study::vocabulary`], if a metric has asked for it.
+    pub(crate) fn vocabulary_if_counted(&self, which: Which) -> &[LayerVocabulary] {
+        self.vocabulary[which as usize].get().map_or(&[], Vec::as_slice)
     }
 
     /// Balance statistics of each layer.

@@ -15,6 +15,8 @@ mod edges;
 mod findings;
 #[path = "main/hand.rs"]
 mod hand;
+#[path = "main/hand_structure.rs"]
+mod hand_structure;
 #[path = "main/hit_rate.rs"]
 mod hit_rate;
 #[path = "main/known.rs"]

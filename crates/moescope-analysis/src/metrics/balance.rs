@@ -106,14 +106,20 @@ impl LayerBalance {
                 let tokens: f64 = counts.tokens(&scope.units, scope.phase).iter().sum();
                 let mut sums = column_sums(&rows, layer.experts);
                 let estimate = Balance::of(&mut sums);
-                let resample = |r| {
-                    scope.resamples.sums(r, &rows, &mut sums);
-                    Balance::of(&mut sums)
-                };
+                let mut resampled = Vec::with_capacity(scope.resamples.len());
+                scope.resamples.each_sum(
+                    scope.resamples.len(),
+                    &rows,
+                    layer.experts,
+                    |_, drawn| {
+                        sums.copy_from_slice(drawn);
+                        resampled.extend(Balance::of(&mut sums));
+                    },
+                );
                 ScopeBalance {
                     estimate,
                     chance: study.uniform(layer.experts, layer.top_k, tokens),
-                    resampled: (0..scope.resamples.len()).filter_map(resample).collect(),
+                    resampled,
                 }
             };
             Self(study.scopes().iter().map(of_scope).collect())

@@ -45,15 +45,13 @@ fn of_layer(study: &Study<'_>, layer: &LayerData, counts: &LayerCounts) -> Vec<M
         return Vec::new();
     };
     let mut resampled = PERCENTS.map(|_| Vec::with_capacity(scope.resamples.len()));
-    let mut sums = vec![0.0; 2 * experts];
-    for r in 0..scope.resamples.len() {
-        scope.resamples.sums(r, &rows, &mut sums);
-        if let Some(shares) = coverage(&sums) {
+    scope.resamples.each_sum(scope.resamples.len(), &rows, 2 * experts, |_, sums| {
+        if let Some(shares) = coverage(sums) {
             for (values, share) in resampled.iter_mut().zip(shares) {
                 values.push(share);
             }
         }
-    }
+    });
     let row = study.row(COVERAGE.name, COVERAGE.unit, scope);
     let bounds = (1.0 / experts as f64, 1.0);
     let mut rows = Vec::new();

@@ -51,19 +51,16 @@ fn of_layer(study: &Study<'_>, layer: &LayerData, counts: &LayerCounts) -> Vec<M
         .domains()
         .filter_map(|(index, scope)| {
             let rows = counts.rows(&scope.units, None);
-            let mut sums = vec![0.0; experts];
-            let resample = |r| {
-                scope.resamples.sums(r, &rows, &mut sums);
-                distribution(&sums)
-            };
+            let mut resampled = Vec::with_capacity(MAX_RESAMPLES);
+            scope.resamples.each_sum(MAX_RESAMPLES, &rows, experts, |_, sums| {
+                resampled.extend(distribution(sums));
+            });
             Some(Domain {
                 index,
                 scope,
                 tokens: counts.tokens(&scope.units, None).iter().sum(),
                 estimate: distribution(&column_sums(&rows, experts))?,
-                resampled: (0..scope.resamples.len().min(MAX_RESAMPLES))
-                    .filter_map(resample)
-                    .collect(),
+                resampled,
             })
         })
         .collect();

@@ -31,30 +31,40 @@ const MAX_WORK: usize = 100_000_000;
 fn compute(study: &Study<'_>) -> Vec<MetricRow> {
     let steps = &study.data.steps;
     let groups = step_groups(study);
-    let mut rows = Vec::new();
-    for phase in [Phase::Prefill, Phase::Decode] {
-        // (duration, group), ascending.
-        let mut passes: Vec<(u64, Option<usize>)> = (0..steps.rows())
+    let of_phase = |phase| {
+        let passes = (0..steps.rows())
             .filter(|&step| steps.phase[step] == phase)
             .map(|step| (steps.duration_ns[step], groups[step]))
             .collect();
-        passes.sort_unstable();
-        if passes.is_empty() {
-            continue;
-        }
-        let scope = Scope { phase: Some(phase), ..study.overall().clone() };
-        let estimate = percentiles(&passes, |_| 1);
-        let resamples = scope.resamples.with_units(number_units(&mut passes));
-        let mut resampled = resample(&passes, &resamples);
-        let row = study.row(STEP_LATENCY.name, STEP_LATENCY.unit, &scope);
-        for ((percent, value), values) in PERCENTS.into_iter().zip(estimate).zip(&mut resampled) {
-            rows.push(MetricRow {
-                index: Some(Index::Percentile(percent)),
-                value,
-                interval: resamples.interval(value, values, (0.0, f64::MAX)),
-                ..row.clone()
-            });
-        }
+        percentile_rows(study, &STEP_LATENCY, phase, passes)
+    };
+    [Phase::Prefill, Phase::Decode].into_iter().flat_map(of_phase).collect()
+}
+
+/// Rows of the percentiles of durations in nanoseconds, each with the group it belongs to.
+pub(crate) fn percentile_rows(
+    study: &Study<'_>,
+    metric: &Metric,
+    phase: Phase,
+    mut durations: Vec<(u64, Option<usize>)>,
+) -> Vec<MetricRow> {
+    durations.sort_unstable();
+    if durations.is_empty() {
+        return Vec::new();
+    }
+    let scope = Scope { phase: Some(phase), ..study.overall().clone() };
+    let estimate = percentiles(&durations, |_| 1);
+    let resamples = scope.resamples.with_units(number_units(&mut durations));
+    let mut resampled = resample(&durations, &resamples);
+    let row = study.row(metric.name, metric.unit, &scope);
+    let mut rows = Vec::new();
+    for ((percent, value), values) in PERCENTS.into_iter().zip(estimate).zip(&mut resampled) {
+        rows.push(MetricRow {
+            index: Some(Index::Percentile(percent)),
+            value,
+            interval: resamples.interval(value, values, (0.0, f64::MAX)),
+            ..row.clone()
+        });
     }
     rows
 }

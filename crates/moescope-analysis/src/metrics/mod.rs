@@ -1,27 +1,41 @@
 //! The registry: one file per metric (or per group that shares its counts), one line each.
 
 mod balance;
+mod batch_working_set;
+mod coactivation;
 mod confidence;
 mod coverage;
 mod dead_experts;
+mod distinct_experts;
 mod divergence;
+mod expert_path;
 mod hit_rate;
 mod hit_rate_global;
 mod latency;
 mod logprob;
+mod lorenz;
 mod memory;
+mod next_layer;
 mod placement;
 mod prefetch;
+mod reuse;
 mod saliency;
+mod serving;
 mod specialisation;
 mod throughput;
 mod tokens;
 mod utilisation;
+mod vocabulary;
+mod working_set;
 
 pub(crate) use balance::LayerBalance;
 pub use balance::balance_of;
+pub(crate) use coactivation::uniform_lift;
 pub use divergence::jensen_shannon;
+pub(crate) use next_layer::Predicted;
 pub(crate) use utilisation::{resampled_shares, shares};
+pub(crate) use vocabulary::LayerVocabulary;
+pub use vocabulary::{Specialist, Specialists};
 
 use crate::metric::Metric;
 
@@ -37,8 +51,18 @@ pub const METRICS: &[Metric] = &[
     balance::EFFECTIVE_EXPERTS,
     dead_experts::DEAD_EXPERTS,
     coverage::COVERAGE,
+    lorenz::LORENZ,
     specialisation::DOMAIN_SPECIALISATION,
     divergence::DOMAIN_DIVERGENCE,
+    vocabulary::VOCABULARY_SPECIALISATION,
+    vocabulary::NEXT_TOKEN_SPECIALISATION,
+    coactivation::COACTIVATION,
+    coactivation::COACTIVATION_LIFT,
+    coactivation::COACTIVATION_EXCESS,
+    expert_path::PATH_INFORMATION,
+    expert_path::EXPERT_PATH,
+    next_layer::NEXT_LAYER_RECALL,
+    next_layer::NEXT_LAYER_EXACT,
     confidence::ROUTER_ENTROPY,
     confidence::ROUTER_MARGIN,
     confidence::WEIGHT_BY_RANK,
@@ -60,9 +84,16 @@ pub const METRICS: &[Metric] = &[
     saliency::SALIENCY_EAN,
     saliency::PRUNED_TRAFFIC,
     saliency::PRUNED_SALIENCY,
+    reuse::REUSE,
+    working_set::WORKING_SET,
+    batch_working_set::BATCH_WORKING_SET,
+    distinct_experts::DISTINCT_EXPERTS,
     logprob::MEAN_LOGPROB,
     throughput::THROUGHPUT,
     latency::STEP_LATENCY,
+    serving::TTFT,
+    serving::TPOT,
+    serving::ITL,
     memory::PEAK_BYTES_IN_USE,
     memory::PEAK_BYTES_RESERVED,
     memory::PEAK_RSS_BYTES,

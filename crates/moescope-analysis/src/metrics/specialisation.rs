@@ -50,13 +50,11 @@ fn of_domain(
         return Vec::new();
     }
     let mut resampled = vec![Vec::with_capacity(scope.resamples.len()); experts];
-    let mut drawn = vec![0.0; experts + 1];
-    for r in 0..scope.resamples.len() {
-        scope.resamples.sums(r, &rows, &mut drawn);
-        for (values, count) in resampled.iter_mut().zip(&drawn) {
+    scope.resamples.each_sum(scope.resamples.len(), &rows, experts + 1, |_, drawn| {
+        for (values, count) in resampled.iter_mut().zip(drawn) {
             values.push(count / drawn[experts]);
         }
-    }
+    });
     let row = study.row(DOMAIN_SPECIALISATION.name, DOMAIN_SPECIALISATION.unit, scope);
     (0..)
         .zip(&sums[..experts])

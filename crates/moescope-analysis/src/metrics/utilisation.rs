@@ -63,14 +63,12 @@ pub(crate) fn shares(counts: &[f64]) -> Option<Vec<f64>> {
 /// Utilisation of each expert in each resample, `[E][R]`.
 pub(crate) fn resampled_shares(rows: &[f64], experts: usize, scope: &Scope) -> Vec<Vec<f64>> {
     let mut resampled = vec![Vec::with_capacity(scope.resamples.len()); experts];
-    let mut sums = vec![0.0; experts];
-    for r in 0..scope.resamples.len() {
-        scope.resamples.sums(r, rows, &mut sums);
-        if let Some(shares) = shares(&sums) {
+    scope.resamples.each_sum(scope.resamples.len(), rows, experts, |_, sums| {
+        if let Some(shares) = shares(sums) {
             for (values, share) in resampled.iter_mut().zip(shares) {
                 values.push(share);
             }
         }
-    }
+    });
     resampled
 }

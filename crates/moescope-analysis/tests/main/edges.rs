@@ -90,6 +90,8 @@ fn ids_only() {
     assert_eq!(
         absent,
         [
+            ("vocabulary_specialisation", "not recorded: token ids"),
+            ("next_token_specialisation", "not recorded: token ids"),
             ("router_entropy", "not recorded: router entropy"),
             ("router_margin", "not recorded: router margin"),
             ("weight_by_rank", "not recorded: expert weights"),
@@ -98,9 +100,13 @@ fn ids_only() {
             ("saliency_ean", "not recorded: expert weights, expert output norms"),
             ("pruned_traffic", "not recorded: expert weights, expert output norms"),
             ("pruned_saliency", "not recorded: expert weights, expert output norms"),
+            ("distinct_experts", "not recorded: forward passes"),
             ("mean_logprob", "not recorded: log-probabilities"),
             ("throughput", "not recorded: end-to-end times"),
             ("step_latency", "not recorded: end-to-end times"),
+            ("ttft", "not recorded: end-to-end times"),
+            ("tpot", "not recorded: end-to-end times"),
+            ("itl", "not recorded: end-to-end times"),
             ("peak_bytes_in_use", "not recorded: device memory in use"),
             ("peak_bytes_reserved", "not recorded: device memory reserved"),
             ("peak_rss_bytes", "not recorded: process memory"),
@@ -204,6 +210,13 @@ fn arrays_that_do_not_fit() {
         "routing.experts, sequence 0, position 1: layer 7 has experts 0 to 3, found 4"
     );
     assert!(matches!(error, AnalysisError::Value { .. }));
+
+    let gap = LayerData::from_ids(7, 4, 2, vec![0, 1, NO_EXPERT, 2]);
+    let error = RunData::from_ids("x", &[("a", 2)], vec![gap]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "routing.experts, sequence 0, position 1: layer 7: found expert 2 after an empty place"
+    );
 
     let mut data = uniform(SMALL, 1);
     data.tokens.logprob = Some(vec![0.0]);

@@ -88,14 +88,19 @@ fn a_run_reads_as_it_was_made() {
     assert_eq!(analysis.value("mean_logprob", None), Some(-2.0));
     assert_eq!(analysis.value("router_entropy", Some(2)), Some(1.5));
     let absent: Vec<&str> = analysis.absent.iter().map(|absent| absent.metric).collect();
+    // All token ids are 0, and nothing was generated.
     assert_eq!(
         absent,
         [
+            "vocabulary_specialisation",
+            "next_token_specialisation",
             "hit_rate_lru_warm",
             "saliency_reap",
             "saliency_ean",
             "pruned_traffic",
             "pruned_saliency",
+            "tpot",
+            "itl",
             "peak_bytes_reserved"
         ]
     );

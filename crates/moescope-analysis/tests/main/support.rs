@@ -72,6 +72,12 @@ pub(crate) fn uniform(shape: Shape, seed: u64) -> RunData {
     run(shape, seed, |_, _, _, rng, chosen| uniformly(rng, shape.experts, shape.top_k, chosen))
 }
 
+/// Gives the tokens ids from 1 to `ids`, all equally likely.
+pub(crate) fn with_token_ids(data: &mut RunData, ids: usize, seed: u64) {
+    let mut rng = Rng::new(!seed);
+    data.tokens.token_id.fill_with(|| 1 + rng.below(ids) as u32);
+}
+
 /// Forward passes of (phase, tokens, nanoseconds); memory not recorded.
 pub(crate) fn steps(passes: &[(Phase, u32, u64)]) -> StepSeries {
     StepSeries {

@@ -1,0 +1,101 @@
+//! How far the pairs of a layer are from what popularity explains.
+
+use super::COACTIVATION_EXCESS;
+use super::fit::Fit;
+use crate::chance::poisson_deviation;
+use crate::data::LayerData;
+use crate::pairs::LayerPairs;
+use crate::row::MetricRow;
+use crate::study::Study;
+
+pub(super) fn of_layer(study: &Study<'_>, pairs: &LayerPairs) -> Option<MetricRow> {
+    let layer = &study.data.layers[pairs.place];
+    let experts = layer.experts;
+    // With three experts, popularity explains any three counts.
+    if experts < 4 {
+        return None;
+    }
+    let counts = pairs.whole();
+    let fit = Fit::new(&counts, experts);
+    let spread = residual_spread(experts, layer.top_k);
+    let (mut total, mut distance, mut noise) = (0.0, 0.0, 0.0);
+    let mut signs = vec![0.0; experts * experts];
+    for i in 0..experts {
+        for j in i + 1..experts {
+            let (count, expected) =
+                (f64::from(counts[i * experts + j]), fit.expected[i * experts + j]);
+            total += count;
+            distance += (count - expected).abs();
+            noise += poisson_deviation(expected) * spread;
+            let sign = if count > expected { 1.0 } else { -1.0 };
+            signs[i * experts + j] = sign;
+            signs[j * experts + i] = sign;
+        }
+    }
+    if total <= 0.0 {
+        return None;
+    }
+    let value = distance / (2.0 * total);
+    let influence = influence(study, layer, &fit.residual_weights(&signs));
+    let scope = study.overall();
+    Some(MetricRow {
+        layer: Some(layer.layer),
+        value,
+        interval: scope.resamples.linear_interval(value, &influence, (0.0, 1.0)),
+        chance: Some((noise / (2.0 * total)).min(1.0)),
+        ..study.row(COACTIVATION_EXCESS.name, COACTIVATION_EXCESS.unit, scope)
+    })
+}
+
+/// Standard deviation of `N_ij - m_ij` over that of a Poisson number with the same mean, under
+/// uniform routing with k of E.
+///
+/// The counts of pairs under uniform routing have the symmetry of a Johnson scheme: with P2, P3, P4
+/// the chance of 2, 3, 4 given experts in one token, what is left when the popularity of single
+/// experts is taken out has the variance T (P2 - 2 P3 + P4) in each of its E (E-3) / 2 dimensions,
+/// spread over E (E-1) / 2 pairs.
+fn residual_spread(experts: usize, top_k: usize) -> f64 {
+    let (e, k) = (experts as f64, top_k as f64);
+    // Of P2, so P2 itself is 1.
+    let p3 = (k - 2.0) / (e - 2.0);
+    let p4 = p3 * (k - 3.0) / (e - 3.0);
+    ((1.0 - 2.0 * p3 + p4) * (e - 3.0) / (e - 1.0)).max(0.0).sqrt()
+}
+
+/// What each group moves the value by, `[G]`.
+fn influence(study: &Study<'_>, layer: &LayerData, weights: &[f32]) -> Vec<f64> {
+    let experts = layer.experts;
+    // Weighted and plain number of pairs.
+    let mut sums = vec![[0.0f64; 2]; study.groups.len()];
+    for (index, sequence) in study.data.sequences.iter().enumerate() {
+        let sum = &mut sums[study.groups.of_sequence(index)];
+        for token in sequence.start..sequence.end {
+            let selected = layer.selected(token);
+            let mut weighted = 0.0f32;
+            for (rank, &expert) in selected.iter().enumerate() {
+                let row = &weights[usize::from(expert) * experts..][..experts];
+                for &other in &selected[rank + 1..] {
+                    weighted += row[usize::from(other)];
+                }
+            }
+            sum[0] += f64::from(weighted);
+            sum[1] += (selected.len() * selected.len().saturating_sub(1) / 2) as f64;
+        }
+    }
+    let total = sums.iter().fold([0.0, 0.0], |all, sum| [all[0] + sum[0], all[1] + sum[1]]);
+    let mean = total[0] / total[1];
+    sums.iter().map(|sum| (sum[0] - mean * sum[1]) / (2.0 * total[1])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_one_token_are_dependent() {
+        // k = 2: each token is one pair, so only the popularity is taken out.
+        assert!((residual_spread(16, 2) - (13.0f64 / 15.0).sqrt()).abs() < 1e-12);
+        // All of E - 1 experts but one: which one is left out says everything, and is popularity.
+        assert!(residual_spread(16, 15) < 1e-6);
+    }
+}

@@ -1,0 +1,203 @@
+//! Whether experts belong to tokens: how surely the id of a token tells one of its experts.
+
+use crate::chance::ExpectedMaximum;
+use crate::data::LayerData;
+use crate::metric::{Metric, Need};
+use crate::occurrences::{Occurrences, Which};
+use crate::parallel;
+use crate::row::MetricRow;
+use crate::study::Study;
+
+/// Rows: layer. Interval: bootstrap over sequences, first order, for the ids that occurred.
+pub(crate) const VOCABULARY_SPECIALISATION: Metric = Metric {
+    name: "vocabulary_specialisation",
+    title: "Vocabulary specialisation, input token",
+    unit: "ratio",
+    formula: "mean over token ids x with N(x) >= 10 of max_e N(x,e) / N(x), N(x,e) the occurrences of x that \
+              selected e",
+    chance: "mean over the same ids of the expected largest of E counts, each binomial (N(x), k/E)",
+    source: "Muennighoff et al. 2024, OLMoE, section 5 (arXiv 2409.02060); the chance level is ours, since a \
+             maximum over experts is above k/E whatever the router does",
+    needs: &[Need::Ids, Need::TokenIds],
+    compute: |study| rows(study, &VOCABULARY_SPECIALISATION, Which::Input),
+};
+
+/// Rows as `vocabulary_specialisation`.
+pub(crate) const NEXT_TOKEN_SPECIALISATION: Metric = Metric {
+    name: "next_token_specialisation",
+    title: "Vocabulary specialisation, next token",
+    unit: "ratio",
+    formula: "as `vocabulary_specialisation`, x the token that follows in the sequence",
+    chance: "as for `vocabulary_specialisation`",
+    source: "As `vocabulary_specialisation`; deep layers follow what comes more than what is there",
+    needs: &[Need::Ids, Need::TokenIds],
+    compute: |study| rows(study, &NEXT_TOKEN_SPECIALISATION, Which::Next),
+};
+
+/// Fewest occurrences of an id that counts.
+const LEAST: usize = 10;
+
+/// Specialists kept per layer.
+const KEPT: usize = 24;
+
+/// A token id whose occurrences agree on an expert.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Specialist {
+    /// Token id.
+    pub token_id: u32,
+    /// Its text, where recorded; empty where not. Untrusted: escape it where it is shown.
+    pub text: String,
+    /// The expert it selects most often.
+    pub expert: u16,
+    /// Occurrences, N(x).
+    pub occurrences: u32,
+    /// Share of them that selected the expert.
+    pub share: f64,
+    /// What that share would be by chance: the largest of E.
+    pub chance: f64,
+}
+
+/// The ids of one layer whose share is most surely above chance, first the surest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Specialists {
+    /// Model layer.
+    pub layer: u16,
+    /// For the input token.
+    pub input: Vec<Specialist>,
+    /// For the token that follows.
+    pub next: Vec<Specialist>,
+}
+
+/// One layer: the mean over ids, its chance level, and what each group moves the mean by.
+pub(crate) struct LayerVocabulary {
+    estimate: Option<(f64, f64)>,
+    influence: Vec<f64>,
+    specialists: Vec<Specialist>,
+}
+
+impl LayerVocabulary {
+    pub(crate) fn all(study: &Study<'_>, which: Which) -> Vec<Self> {
+        let occurrences = study.occurrences(which);
+        // The groups of the tokens: their ids take them all over the run.
+        let mut group_of = vec![0u32; study.data.len()];
+        for (index, sequence) in study.data.sequences.iter().enumerate() {
+            group_of[sequence.start..sequence.end].fill(study.groups.of_sequence(index) as u32);
+        }
+        // Layers of one shape share their chance levels.
+        let mut shapes: Vec<(usize, usize)> =
+            study.data.layers.iter().map(|layer| (layer.experts, layer.top_k)).collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        let sizes = || occurrences.frequent(LEAST).map(|(_, tokens)| tokens.len() as u32);
+        let maxima: Vec<ExpectedMaximum> = parallel::map(&shapes, |&(experts, top_k)| {
+            ExpectedMaximum::new(experts, top_k, sizes())
+        });
+        parallel::map(&study.data.layers, |layer| {
+            let shape = shapes.binary_search(&(layer.experts, layer.top_k));
+            // Found: every layer's shape is in the list.
+            let maximum = &maxima[shape.unwrap_or(0)];
+            Self::new(study, layer, occurrences, which, &group_of, maximum)
+        })
+    }
+
+    fn new(
+        study: &Study<'_>,
+        layer: &LayerData,
+        occurrences: &Occurrences,
+        which: Which,
+        group_of: &[u32],
+        maximum: &ExpectedMaximum,
+    ) -> Self {
+        let mut influence = vec![0.0; study.groups.len()];
+        let mut counts = vec![0u32; layer.experts];
+        let (mut shares, mut chances, mut ids) = (0.0, 0.0, 0u32);
+        let mut specialists: Vec<(f64, u32, Specialist)> = Vec::new();
+        for (token_id, tokens) in occurrences.frequent(LEAST) {
+            counts.fill(0);
+            let mut routed = 0u32;
+            for &token in tokens {
+                let experts = layer.selected(token as usize);
+                routed += u32::from(!experts.is_empty());
+                for &expert in experts {
+                    counts[usize::from(expert)] += 1;
+                }
+            }
+            if (routed as usize) < LEAST {
+                continue;
+            }
+            let Some((expert, &most)) =
+                counts.iter().enumerate().rev().max_by_key(|(_, count)| **count)
+            else {
+                continue;
+            };
+            let share = f64::from(most) / f64::from(routed);
+            let chance = maximum.of(routed) / f64::from(routed);
+            shares += share;
+            chances += chance;
+            ids += 1;
+            for &token in tokens {
+                let experts = layer.selected(token as usize);
+                if !experts.is_empty() {
+                    let took = f64::from(u8::from(experts.contains(&(expert as u16))));
+                    influence[group_of[token as usize] as usize] +=
+                        (took - share) / f64::from(routed);
+                }
+            }
+            let expert = expert as u16;
+            let text = String::new();
+            let found = Specialist { token_id, text, expert, occurrences: routed, share, chance };
+            specialists.push((lower_bound(share, routed) - chance, tokens[0], found));
+            // Now and then, so that memory does not grow with the vocabulary.
+            if specialists.len() >= 64 * KEPT {
+                keep(&mut specialists);
+            }
+        }
+        keep(&mut specialists);
+        let texts = study.data.tokens.texts.as_ref();
+        let named = |(_, first, specialist): (f64, u32, Specialist)| {
+            let text = texts.map_or_else(String::new, |texts| {
+                texts.of(first as usize + which as usize).to_owned()
+            });
+            Specialist { text, ..specialist }
+        };
+        let count = f64::from(ids.max(1));
+        Self {
+            estimate: (ids > 0).then_some((shares / count, chances / count)),
+            influence: influence.into_iter().map(|sum| sum / count).collect(),
+            specialists: specialists.into_iter().map(named).collect(),
+        }
+    }
+
+    pub(crate) fn specialists(&self) -> &[Specialist] {
+        &self.specialists
+    }
+}
+
+/// Keeps those furthest above chance.
+fn keep(specialists: &mut Vec<(f64, u32, Specialist)>) {
+    specialists.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.token_id.cmp(&b.2.token_id)));
+    specialists.truncate(KEPT);
+}
+
+/// Lower end of the 95 % interval of a share of n (Wilson 1927).
+fn lower_bound(share: f64, n: u32) -> f64 {
+    let (z, n) = (crate::bootstrap::Z, f64::from(n));
+    let spread = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    (share + z * z / (2.0 * n) - spread) / (1.0 + z * z / n)
+}
+
+fn rows(study: &Study<'_>, metric: &Metric, which: Which) -> Vec<MetricRow> {
+    let scope = study.overall();
+    std::iter::zip(&study.data.layers, study.vocabulary(which))
+        .filter_map(|(layer, vocabulary)| {
+            let (value, chance) = vocabulary.estimate?;
+            Some(MetricRow {
+                layer: Some(layer.layer),
+                value,
+                interval: scope.resamples.linear_interval(value, &vocabulary.influence, (0.0, 1.0)),
+                chance: Some(chance),
+                ..study.row(metric.name, metric.unit, scope)
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! How often two experts of a layer run for the same token.
+
+use crate::data::LayerData;
+use crate::parallel;
+use crate::study::Study;
+
+/// Experts beyond which counts of pairs would take more memory than they are worth: E² numbers for
+/// each layer.
+pub(crate) const MAX_EXPERTS: usize = 1024;
+
+/// Pairs of one layer, in each half of the sequences (see [`Study::halves`]).
+pub(crate) struct LayerPairs {
+    /// Index into the layers of the run.
+    pub(crate) place: usize,
+    /// `[E, E]`, symmetric; the diagonal holds c_e.
+    pub(crate) halves: [Vec<u32>; 2],
+}
+
+impl LayerPairs {
+    /// Of all layers that select more than one expert per token.
+    pub(crate) fn all(study: &Study<'_>) -> Vec<Self> {
+        let layers = &study.data.layers;
+        let places: Vec<usize> = (0..layers.len())
+            .filter(|&place| layers[place].top_k > 1 && layers[place].experts <= MAX_EXPERTS)
+            .collect();
+        parallel::map(&places, |&place| {
+            let halves = count(study, &layers[place]);
+            Self { place, halves }
+        })
+    }
+
+    /// Over all sequences, `[E, E]`.
+    pub(crate) fn whole(&self) -> Vec<u32> {
+        std::iter::zip(&self.halves[0], &self.halves[1]).map(|(a, b)| a + b).collect()
+    }
+}
+
+fn count(study: &Study<'_>, layer: &LayerData) -> [Vec<u32>; 2] {
+    let experts = layer.experts;
+    let mut halves = [vec![0u32; experts * experts], vec![0u32; experts * experts]];
+    for (index, sequence) in study.data.sequences.iter().enumerate() {
+        let group = study.groups.of_sequence(index);
+        let counts = &mut halves[usize::from(study.groups.is_second_half(group))];
+        for token in sequence.start..sequence.end {
+            let selected = layer.selected(token);
+            for (rank, &expert) in selected.iter().enumerate() {
+                let first = usize::from(expert) * experts;
+                let row = &mut counts[first..first + experts];
+                for &other in &selected[rank..] {
+                    row[usize::from(other)] += 1;
+                }
+            }
+        }
+    }
+    // Counted by rank; the order of the two does not matter.
+    for counts in &mut halves {
+        for i in 0..experts {
+            for j in 0..i {
+                let both = counts[i * experts + j] + counts[j * experts + i];
+                counts[i * experts + j] = both;
+                counts[j * experts + i] = both;
+            }
+        }
+    }
+    halves
+}
