@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use moescope_analysis::{Analysis, Comparison, Excerpt, Index, Matrix, MetricRow, StepSeries};
+use moescope_analysis::{
+    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Specialists, StepSeries,
+    Transitions,
+};
 use moescope_trace::Phase;
 use moescope_trace::manifest::{Manifest, MoeLayer};
 
@@ -367,6 +370,26 @@ impl<'a> Run<'a> {
         }
         let chance = f64::from(layer.top_k) / f64::from(layer.experts.max(1));
         (grid.rows.len() >= 2).then_some((grid, chance))
+    }
+
+    /// Pairs of experts in one token, by layer.
+    pub(crate) fn coactivation(&self) -> &'a [Coactivation] {
+        &self.analysis.structure.coactivation
+    }
+
+    /// Experts of neighbouring layers, by the earlier one.
+    pub(crate) fn transitions(&self) -> &'a [Transitions] {
+        &self.analysis.structure.transitions
+    }
+
+    /// Tokens that belong to an expert, by layer.
+    pub(crate) fn specialists(&self) -> &'a [Specialists] {
+        &self.analysis.structure.specialists
+    }
+
+    /// Distinct experts per layer of each pass, in the order of `steps`; NaN where there are none.
+    pub(crate) fn distinct(&self) -> &'a [f32] {
+        &self.analysis.distinct_per_pass
     }
 
     /// A few sequences token by token.

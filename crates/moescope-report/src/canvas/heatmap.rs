@@ -135,7 +135,8 @@ impl Heatmap<'_> {
             Some(names) => names.iter().map(|n| text_width(n, SMALL)).fold(0.0, f64::max),
             None => text_width(&columns.saturating_sub(1).to_string(), SMALL),
         };
-        let fitting = (width / (widest_column + 8.0)).floor().max(1.0) as usize;
+        let air = if self.columns.is_some() { 2.5 } else { 8.0 };
+        let fitting = (width / (widest_column + air)).floor().max(1.0) as usize;
         let labelled: Vec<usize> = match self.columns {
             // Named columns are all labelled or none: a gap would name the wrong one.
             Some(_) if columns > fitting => Vec::new(),

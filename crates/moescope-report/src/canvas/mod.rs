@@ -139,6 +139,14 @@ impl Canvas<'_> {
         }
     }
 
+    /// A filled polygon; one with a point that is no number draws nothing.
+    pub(crate) fn polygon(&self, corners: &[(f64, f64)], ink: Ink) {
+        if corners.iter().all(|(x, y)| x.is_finite() && y.is_finite()) {
+            let corners: Vec<_> = corners.iter().map(|&corner| self.to_units(corner)).collect();
+            self.keep(self.area.draw(&Polygon::new(corners, colour(ink))));
+        }
+    }
+
     /// A data point, `size` pixels across.
     pub(crate) fn marker(&self, x: f64, y: f64, size: f64, marker: Marker, ink: Ink) {
         if !(x.is_finite() && y.is_finite()) {

@@ -1,20 +1,27 @@
 //! The figures of a report. A new one is one file here and one line in [`FIGURES`].
 
 mod balance;
+mod coactivation;
 mod confidence;
 mod curves;
+mod distinct;
 mod divergence;
 mod hit_rate;
 mod hit_rate_speed;
 mod latency;
+mod lorenz;
 mod memory;
 mod overlap;
+mod path;
 mod placement;
 mod pruning;
+mod reuse;
 mod specialisation;
 mod throughput;
 mod utilisation;
 mod utilisation_difference;
+mod vocabulary;
+mod working_set;
 
 use serde::Serialize;
 
@@ -28,15 +35,22 @@ pub(crate) const FIGURES: &[Figure] = &[
     utilisation_difference::FIGURE,
     utilisation::FIGURE,
     balance::FIGURE,
+    lorenz::FIGURE,
     specialisation::FIGURE,
     divergence::FIGURE,
+    vocabulary::FIGURE,
     confidence::FIGURE,
+    coactivation::FIGURE,
+    path::FIGURE,
+    reuse::FIGURE,
+    working_set::FIGURE,
     hit_rate::FIGURE,
     hit_rate_speed::FIGURE,
     placement::FIGURE,
     pruning::FIGURE,
     latency::FIGURE,
     throughput::FIGURE,
+    distinct::FIGURE,
     memory::FIGURE,
 ];
 

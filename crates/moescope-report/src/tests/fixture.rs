@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, RunData, StepSeries,
-    TokenTexts, TokenWise,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, RunData,
+    Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::manifest::{
@@ -208,6 +208,8 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
         rows,
         absent: vec![],
         steps,
+        structure: structure(shape),
+        distinct_per_pass: distinct(shape),
         excerpt: excerpt(shape, &[" The", " router", "\n", " sends", " every", " token", "."]),
     }
 }
@@ -274,6 +276,40 @@ fn curves(shape: &Shape) -> Vec<MetricRow> {
             }
         }
     }
+    let per_token = experts / f64::from(shape.top_k);
+    for layer in 0..shape.layers {
+        let depth = f64::from(layer + 1) / f64::from(shape.layers);
+        let of_layer = |row: MetricRow| MetricRow { layer: Some(layer), ..row };
+        for size in 1..=u32::from(shape.experts) {
+            let share = f64::from(size) / experts;
+            rows.push(of_layer(at("lorenz", size, share.powf(1.0 - 0.4 * depth), share)));
+        }
+        for n in 0..=6 {
+            let size = 1 << n;
+            let chance = experts * (1.0 - (1.0 - 1.0 / per_token).powi(size));
+            for metric in ["working_set", "batch_working_set"] {
+                let value = chance * (1.0 - 0.3 * depth);
+                rows.push(of_layer(MetricRow {
+                    interval: Some((value * 0.97, value * 1.02)),
+                    ..at(metric, size as u32, value, chance)
+                }));
+            }
+            let reuse = 1.0 / per_token + 0.4 * depth / (1.0 + f64::from(n));
+            rows.push(of_layer(MetricRow {
+                index: Some(Index::Lag(size as u32)),
+                ..at("reuse", size as u32, reuse, 1.0 / per_token)
+            }));
+        }
+        for (metric, unit, value, chance) in [
+            ("vocabulary_specialisation", "ratio", 0.9 - 0.3 * depth, 0.3),
+            ("coactivation_excess", "ratio", 0.2 + 0.1 * depth, 0.02),
+            ("coactivation_lift", "ratio", 2.0, 0.9),
+            ("path_information", "bits", 1.0 + depth, 0.05),
+            ("tokens", "tokens", 3000.0, 0.0),
+        ] {
+            rows.push(of_layer(MetricRow { chance: Some(chance), ..row(metric, unit, value) }));
+        }
+    }
     for gpus in [2, 4, 8] {
         for (metric, excess) in
             [("gpu_imbalance", 0.2), ("gpu_imbalance_packed", 0.08), ("gpu_imbalance_eplb", 0.03)]
@@ -298,6 +334,72 @@ fn curves(shape: &Shape) -> Vec<MetricRow> {
         }
     }
     rows
+}
+
+/// Experts of the passes in `steps`: k in decode passes, more in prefill.
+fn distinct(shape: &Shape) -> Vec<f32> {
+    let mut random = Random::new(shape.seed + 3);
+    let k = f32::from(shape.top_k);
+    let pass = |pass: usize, random: &mut Random| match pass {
+        0 => k + (f32::from(shape.experts) - k) * (0.5 + 0.5 * random.next() as f32),
+        _ => k,
+    };
+    if shape.layers == 0 {
+        return Vec::new();
+    }
+    (0..shape.prompts)
+        .flat_map(|_| 0..=shape.generated)
+        .map(|number| pass(number, &mut random))
+        .collect()
+}
+
+/// Two teams of experts, paths to the expert of the same number, tokens with names that are long or short.
+fn structure(shape: &Shape) -> Structure {
+    let experts = usize::from(shape.experts);
+    let cell = |i: usize, j: usize| match (i == j, i % 2 == j % 2) {
+        (true, _) => 900,
+        (false, true) => 120,
+        (false, false) => 10 + ((i * 5 + j * 5) % 7) as u32,
+    };
+    let table = || (0..experts * experts).map(|at| cell(at / experts, at % experts)).collect();
+    let specialist = |n: usize| Specialist {
+        token_id: n as u32,
+        text: [" the", "\n", "", "a token with a long name", "日本"][n % 5].into(),
+        expert: (n % experts) as u16,
+        occurrences: 10 + n as u32,
+        share: 1.0 - 0.03 * n as f64,
+        chance: 0.3,
+    };
+    let layers = 0..shape.layers;
+    Structure {
+        coactivation: layers
+            .clone()
+            .map(|layer| Coactivation {
+                layer,
+                experts,
+                top_k: usize::from(shape.top_k),
+                tokens: 3000,
+                counts: table(),
+            })
+            .collect(),
+        transitions: layers
+            .clone()
+            .skip(1)
+            .map(|next| Transitions {
+                layer: next - 1,
+                next,
+                experts: [experts; 2],
+                counts: table(),
+            })
+            .collect(),
+        specialists: layers
+            .map(|layer| Specialists {
+                layer,
+                input: (0..20).map(specialist).collect(),
+                next: (3..9).map(specialist).collect(),
+            })
+            .collect(),
+    }
 }
 
 fn steps(shape: &Shape) -> StepSeries {

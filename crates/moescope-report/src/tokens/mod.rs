@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::data::{Data, Run};
 use crate::format::{count, list, plural};
 use crate::palette::{Ink, Rgb};
-use visible::visible;
+pub(crate) use visible::visible;
 
 /// The script that draws the view.
 pub(crate) const SCRIPT: &str = include_str!("../../templates/tokens.js");

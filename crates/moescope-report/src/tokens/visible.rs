@@ -7,7 +7,7 @@ const LONGEST: usize = 64;
 
 /// A token's text as the token view shows it: never empty, nothing in it acts on the page, and what has
 /// no width of its own has a sign.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     if text.is_empty() {
         return "∅".into();
     }

@@ -1,0 +1,176 @@
+//! Which experts of a layer run for the same token.
+
+use moescope_analysis::{Coactivation, clustered_order};
+
+use super::{Caption, Figure};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
+use crate::data::{Data, Grid, Run};
+use crate::format::number;
+use crate::palette::Ink;
+use crate::sections;
+use crate::table::Table;
+
+pub(crate) const FIGURE: Figure = Figure {
+    id: "coactivation",
+    title: "Experts that run together",
+    section: sections::STRUCTURE,
+    applicable: |data| {
+        data.needs_routing("coactivation_lift")?;
+        match data.runs.iter().any(|run| chosen(run).is_some()) {
+            true => Ok(()),
+            false => Err("one expert per token has no partner".into()),
+        }
+    },
+    caption,
+    draw,
+    table,
+};
+
+/// Maps beyond this repeat each other.
+const MAX_MAPS: usize = 4;
+
+/// Fewer joint tokens than this by chance say nothing about a pair.
+const LEAST_EXPECTED: f64 = 5.0;
+
+/// The layer with the most excess co-activation.
+fn chosen<'a>(run: &Run<'a>) -> Option<&'a Coactivation> {
+    let excess = run.per_layer("coactivation_excess");
+    let of = |layer: u16| {
+        let found = excess.iter().find(|value| value.layer == layer);
+        found.map_or(0.0, |value| value.value - value.chance.unwrap_or(0.0))
+    };
+    run.coactivation()
+        .iter()
+        .filter(|layer| layer.top_k > 1 && layer.experts > 1)
+        .max_by(|a, b| of(a.layer).total_cmp(&of(b.layer)).then(b.layer.cmp(&a.layer)))
+}
+
+/// Lift over its level under uniform routing; NaN where too few tokens could have shown one.
+fn lift(pairs: &Coactivation, i: usize, j: usize) -> f64 {
+    let count = |i: usize, j: usize| f64::from(pairs.counts[i * pairs.experts + j]);
+    let expected = count(i, i) * count(j, j) / pairs.tokens.max(1) as f64;
+    match pairs.lift(i, j) {
+        Some(lift) if i != j && expected >= LEAST_EXPECTED => lift / pairs.chance_lift(),
+        _ => f64::NAN,
+    }
+}
+
+/// Natural logarithms of the lifts with experts in clustered order, and that order.
+fn map_of(pairs: &Coactivation) -> (Grid, Vec<usize>) {
+    // A pair that never ran together is as far apart as one can be.
+    let log = |i: usize, j: usize| lift(pairs, i, j).max(1.0 / 64.0).ln();
+    let order = clustered_order(pairs.experts, |i, j| -log(i, j));
+    let values = order
+        .iter()
+        .flat_map(|&i| order.iter().map(move |&j| (i, j)))
+        .map(|(i, j)| if lift(pairs, i, j).is_nan() { f64::NAN } else { log(i, j) })
+        .collect();
+    let rows = order.iter().map(usize::to_string).collect();
+    (Grid { rows, columns: pairs.experts, values }, order)
+}
+
+fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
+    let bound = 4.0f64;
+    let tick = |factor: f64, label: &str| (factor.ln(), label.to_owned());
+    let colours = Colours {
+        low: -bound.ln(),
+        high: bound.ln(),
+        log: false,
+        diverging: true,
+        ticks: vec![
+            tick(0.25, "≤ ¼"),
+            tick(0.5, "½"),
+            tick(1.0, "1"),
+            tick(2.0, "2"),
+            tick(4.0, "≥ 4"),
+        ],
+        title: "joint tokens ÷ what popularity alone gives; orange together, blue apart".into(),
+    };
+    let mut y = colours.bar(canvas, 0.0);
+    let maps: Vec<_> =
+        data.runs.iter().filter_map(|run| Some((run, chosen(run)?))).take(MAX_MAPS).collect();
+    let columns = if maps.len() > 1 && canvas.width > 600.0 { 2 } else { 1 };
+    let gap = 28.0;
+    let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
+    let width = width.min(560.0);
+    for row in maps.chunks(columns) {
+        let mut used: f64 = 0.0;
+        for (n, (run, pairs)) in row.iter().enumerate() {
+            let x = n as f64 * (width + gap);
+            let name = run.fitted(width - 80.0, |text| bold_width(text, LABEL));
+            let title = format!("{name}, layer {}", pairs.layer);
+            canvas.strong(x, y + 14.0, &title, LABEL, Ink::Text);
+            let (grid, order) = map_of(pairs);
+            let names: Vec<String> = order.iter().map(usize::to_string).collect();
+            let map = Heatmap {
+                grid: &grid,
+                colours: &colours,
+                columns: Some(&names),
+                x_title: "expert, in the order of the rows",
+                y_title: "expert, clustered",
+            };
+            let cell = ((width - 30.0) / pairs.experts as f64).clamp(1.2, 24.0);
+            used = used.max(map.draw(canvas, x, y + 22.0, width, cell));
+        }
+        y += 22.0 + used + 14.0;
+    }
+    y - 8.0
+}
+
+/// The pair with the largest lift: (i, j, lift over its chance level).
+fn strongest(pairs: &Coactivation) -> Option<(usize, usize, f64)> {
+    (0..pairs.experts)
+        .flat_map(|i| (i + 1..pairs.experts).map(move |j| (i, j)))
+        .map(|(i, j)| (i, j, lift(pairs, i, j)))
+        .filter(|(_, _, lift)| lift.is_finite())
+        .max_by(|a, b| a.2.total_cmp(&b.2))
+}
+
+fn caption(data: &Data<'_>) -> Caption {
+    let mut caption = Caption::new(format!(
+        "How often two experts run for the same token, over what their popularity alone would give (1), in \
+         the layer where that differs most. Experts that run together stand together: an orange block is a \
+         team, blue experts stand in for each other. Grey pairs would have met fewer than \
+         {LEAST_EXPECTED} times."
+    ));
+    for run in &data.runs {
+        let Some(pairs) = chosen(run) else { continue };
+        if let Some((i, j, lift)) = strongest(pairs) {
+            caption.fact(format!(
+                "{}, layer {}: experts {i} and {j} run together {} times as often as by popularity.",
+                run.tagged(),
+                pairs.layer,
+                number(lift)
+            ));
+        }
+    }
+    if data.runs.len() > MAX_MAPS {
+        let runs = data.runs.len();
+        caption = caption.note(&format!(" The first {MAX_MAPS} of {runs} runs are drawn."));
+    }
+    caption
+}
+
+fn table(data: &Data<'_>) -> Table {
+    let mut table = Table::new()
+        .text("Run")
+        .number("Layer")
+        .number("Expert")
+        .number("Expert")
+        .number("Joint tokens ÷ by popularity");
+    for run in &data.runs {
+        let Some(pairs) = chosen(run) else { continue };
+        let mut found: Vec<(usize, usize, f64)> = (0..pairs.experts)
+            .flat_map(|i| (i + 1..pairs.experts).map(move |j| (i, j)))
+            .map(|(i, j)| (i, j, lift(pairs, i, j)))
+            .filter(|(_, _, lift)| lift.is_finite())
+            .collect();
+        found.sort_by(|a, b| b.2.total_cmp(&a.2));
+        for (i, j, lift) in found.into_iter().take(20) {
+            let layer = pairs.layer.to_string();
+            table.row(vec![run.tagged(), layer, i.to_string(), j.to_string(), number(lift)]);
+        }
+    }
+    table.note("The twenty strongest pairs of the layer drawn.");
+    table.trimmed()
+}
