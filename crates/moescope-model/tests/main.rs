@@ -13,4 +13,6 @@ mod gpt_oss;
 mod hub;
 mod hub_server;
 mod latent;
+#[cfg(target_os = "linux")]
+mod memory;
 mod parity;

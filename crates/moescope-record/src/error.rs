@@ -37,7 +37,7 @@ pub enum RecordError {
         reason: String,
     },
     /// A prompt has no tokens.
-    #[error("{place}: the prompt is empty; give it text or token_ids")]
+    #[error("{place}: the prompt is empty; give it text, messages or token_ids")]
     Empty {
         /// Where it was read from, or its id.
         place: String,

@@ -117,7 +117,27 @@ fn names_that_are_no_models_say_what_was_tried() {
     check("org/name", &["../../etc/passwd", "outside"]);
 }
 
-/// `gemma` of the templates the renderer is tested with, beside the bundled model.
+/// A cache on a file system of 4 MiB, mounted in a namespace of its own.
+#[test]
+fn a_full_disk_names_the_file_and_what_is_missing() {
+    let hub = Hub::of(&tiny());
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = one_prompt(dir.path());
+    let script = format!(
+        "mount -t tmpfs -o size=4m tmpfs {0} && HF_ENDPOINT={1} HF_HOME={0}/hf exec {2} run org/name \
+         --prompts {3} --device flex -o {0}/run",
+        dir.path().join("small").display(),
+        hub.endpoint,
+        env!("CARGO_BIN_EXE_moescope"),
+        prompts.display(),
+    );
+    fs::create_dir(dir.path().join("small")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+    fail(&mut command, &["small/hf/hub/models--org--name/blobs", "no space left", "HF_HOME"]);
+}
+
+/// A template like those of real models, beside the bundled one.
 #[test]
 fn conversations_run_through_the_chat_template() {
     let dir = tempfile::tempdir().unwrap();

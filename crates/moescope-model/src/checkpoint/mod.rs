@@ -1,6 +1,6 @@
 //! A checkpoint on disk: `config.json` and safetensors, whole or in shards, as Hugging Face lays it out.
 //!
-//! Opening maps the files and reads their headers; tensors are read one at a time by [`Loader`].
+//! Opening reads the headers of the files; tensors are read one at a time by [`Loader`].
 
 mod formats;
 mod fp8;
@@ -20,7 +20,7 @@ pub(crate) use shards::{INDEX, SINGLE, is_plain_name, shard_names};
 use self::shards::Shard;
 use crate::error::{ModelError, Result};
 
-/// A checkpoint whose config is parsed and whose shards are mapped, but of which no weight is read.
+/// A checkpoint whose config is parsed and whose shards are open, but of which no weight is read.
 pub struct Checkpoint {
     dir: PathBuf,
     config_path: PathBuf,
