@@ -261,12 +261,14 @@ impl Analysis {
     }
 
     /// What a reader must know wherever this run's numbers appear: `partial run`, `random weights`,
-    /// `software adapter`, `profiled`.
+    /// `first layers only`, `rumoured shapes`, `software adapter`, `profiled`.
     pub fn labels(&self) -> Vec<&'static str> {
         let manifest = &self.manifest;
         [
             (self.partial, "partial run"),
             (manifest.model.weights == Weights::Random, "random weights"),
+            (manifest.model.layers_kept.is_some(), "first layers only"),
+            (manifest.model.rumour, "rumoured shapes"),
             (manifest.device.device_type == DeviceType::Software, "software adapter"),
             (manifest.settings.timing_mode == TimingMode::Profiled, "profiled"),
         ]

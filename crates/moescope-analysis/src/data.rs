@@ -340,6 +340,8 @@ fn unknown_manifest(name: &str, layers: &[LayerData], sequences: usize) -> Manif
             active_parameters: 0,
             bytes: 0,
             weights: Weights::Trained,
+            layers_kept: None,
+            rumour: false,
         },
         moe: MoeShape {
             layers: layers

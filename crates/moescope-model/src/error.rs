@@ -245,6 +245,14 @@ pub enum ModelError {
         /// Vocabulary size.
         vocab: usize,
     },
+    /// A number of layers that a model can't be cut to.
+    #[error("--layers {layers}: {reason}")]
+    Layers {
+        /// Layers asked for.
+        layers: usize,
+        /// Why not.
+        reason: String,
+    },
     /// More tokens than the context holds.
     #[error("{tokens} tokens do not fit the context of {context}")]
     ContextLength {

@@ -29,7 +29,7 @@ pub mod source;
 pub mod spec;
 
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Quantisation, WeightsSummary};
+pub use checkpoint::{Checkpoint, LayersKept, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};
 pub use dtype::DType;
 pub use error::{ModelError, Result};

@@ -10,7 +10,7 @@ use crate::{
     families::family_of,
     observer::Observer,
     ops::experts::MoeImpl,
-    spec::ModelSpec,
+    spec::{ModelSpec, Part},
 };
 
 /// Which positions get logits.
@@ -75,7 +75,25 @@ pub fn load(
     options: &LoadOptions<'_>,
 ) -> Result<(Box<dyn MoeModel>, WeightsSummary)> {
     crate::device::check_dtype(options.device, options.dtype)?;
+    check_cut(checkpoint)?;
     (family_of(checkpoint)?.load)(checkpoint, options)
+}
+
+/// Refuses to cut a checkpoint whose layers share a tensor.
+fn check_cut(checkpoint: &Checkpoint) -> Result<()> {
+    let Some(layers) = checkpoint.layers_kept().filter(|_| !checkpoint.is_random()) else {
+        return Ok(());
+    };
+    let spec = describe(checkpoint)?;
+    match spec.by_part().iter().any(|(part, ..)| *part == Part::PerLayerEmbedding) {
+        false => Ok(()),
+        true => Err(ModelError::Layers {
+            layers: layers.kept,
+            reason: "its per-layer embeddings lie in one table for all layers; only random weights can be \
+                     cut (--random-weights)"
+                .into(),
+        }),
+    }
 }
 
 /// What the config of a checkpoint says, without its weights.

@@ -3,8 +3,8 @@
 use chrono::{SecondsFormat, Utc};
 use moescope_model::{Adapter, AdapterType, Checkpoint, DType, ModelSpec, MoeImpl, WeightsSummary};
 use moescope_trace::manifest::{
-    DeviceInfo, DeviceType, HostInfo, Manifest, ModelInfo, MoeLayer, MoeShape, SCHEMA_VERSION,
-    SamplingInfo, Settings, Status, TimingMode, Weights,
+    DeviceInfo, DeviceType, HostInfo, LayersKept, Manifest, ModelInfo, MoeLayer, MoeShape,
+    SCHEMA_VERSION, SamplingInfo, Settings, Status, TimingMode, Weights,
 };
 use sysinfo::{CpuRefreshKind, System};
 
@@ -65,7 +65,15 @@ impl Conditions<'_> {
                 total_parameters: self.spec.total_parameters(),
                 active_parameters: self.spec.active_parameters(),
                 bytes: self.weights.bytes,
-                weights: Weights::Trained,
+                weights: match self.checkpoint.is_random() {
+                    true => Weights::Random,
+                    false => Weights::Trained,
+                },
+                layers_kept: self
+                    .checkpoint
+                    .layers_kept()
+                    .map(|l| LayersKept { kept: l.kept as u32, of: l.of as u32 }),
+                rumour: self.checkpoint.is_rumour(),
             },
             moe: MoeShape {
                 layers: self

@@ -19,6 +19,8 @@ pub struct Text {
     tokenizer: Option<Tokenizer>,
     /// Opened when the first conversation asks for it.
     template: OnceLock<ChatTemplate>,
+    /// Bytes stand in for tokens.
+    bytes: bool,
     cache: Mutex<HashMap<u32, String>>,
 }
 
@@ -38,7 +40,29 @@ impl Text {
                 reason: format!("not a tokenizer: {e}"),
             })?),
         };
-        Ok(Text { path, tokenizer, template: OnceLock::new(), cache: Mutex::default() })
+        Ok(Text {
+            path,
+            tokenizer,
+            template: OnceLock::new(),
+            bytes: false,
+            cache: Mutex::default(),
+        })
+    }
+
+    /// A stand-in for models without weights: every byte of a text is a token, its value the id.
+    pub fn bytes() -> Self {
+        Text {
+            path: PathBuf::new(),
+            tokenizer: None,
+            template: OnceLock::new(),
+            bytes: true,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a tokenizer.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
     }
 
     /// Token ids of a text, with the special tokens the tokenizer adds (BOS).
@@ -82,6 +106,9 @@ impl Text {
     }
 
     fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        if self.bytes {
+            return Ok(text.bytes().map(u32::from).collect());
+        }
         let error = |reason| RecordError::Tokenizer { path: self.path.clone(), reason };
         let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
             error("not found; without a tokenizer, give prompts as token_ids".into())

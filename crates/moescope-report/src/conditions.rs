@@ -1,6 +1,6 @@
 //! The conditions of a run: what was measured, on what and how. No number stands without them.
 
-use moescope_trace::manifest::{DeviceType, MoeLayer, TimingMode, Weights};
+use moescope_trace::manifest::{DeviceType, ModelInfo, MoeLayer, TimingMode, Weights};
 
 use crate::data::Run;
 use crate::format::{NOTHING, big_count, bytes, count, interval, number, plural};
@@ -41,6 +41,7 @@ pub(crate) fn summary(run: &Run<'_>) -> Vec<Fact> {
         fact("Prompts", prompts(run)),
         fact("Tokens", tokens(run)),
     ];
+    facts.splice(2..2, unusual(model));
     for (phase, name) in [("prefill", "Prefill"), ("decode", "Decode")] {
         if let Some(row) = run.throughput(phase) {
             facts.push(fact(name, format!("{} tokens/s", number(row.value))));
@@ -100,6 +101,8 @@ pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
             ids.into_iter().filter(|id| !id.is_empty()).collect::<Vec<_>>().join(" ")
         }),
     ];
+    let weights = facts.iter().position(|(name, _)| name == "Weights").unwrap_or(facts.len());
+    facts.splice(weights..weights, unusual(model));
     for (name, limit) in &device.limits {
         facts.push(fact(&format!("Limit {}", sanitize(name)), bytes(*limit as f64)));
     }
@@ -150,6 +153,13 @@ pub(crate) fn meaning(label: &str) -> &'static str {
         "random weights" => {
             "the weights were drawn at random: speed and memory mean something, routing and text do not"
         }
+        "first layers only" => {
+            "the model was cut to its first layers, at true width: the times of its layers are real, those of \
+             the whole are not, and its text means nothing"
+        }
+        "rumoured shapes" => {
+            "nobody has published this model: its shapes are a guess, and so are speed and memory"
+        }
         "software adapter" => {
             "the GPU interface was emulated on the processor: its speed says nothing about a GPU"
         }
@@ -169,6 +179,15 @@ fn weights(weights: Weights) -> &'static str {
         Weights::Trained => "trained",
         Weights::Random => "random",
     }
+}
+
+/// What sets a model apart from a whole published one; usually nothing.
+fn unusual(model: &ModelInfo) -> Vec<Fact> {
+    let layers = model.layers_kept.map(|layers| {
+        fact("Layers", format!("the first {} of {}, at true width", layers.kept, layers.of))
+    });
+    let rumour = model.rumour.then(|| fact("Shapes", "rumoured, not published"));
+    layers.into_iter().chain(rumour).collect()
 }
 
 fn device_type(kind: DeviceType) -> &'static str {

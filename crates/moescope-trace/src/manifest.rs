@@ -85,6 +85,22 @@ pub struct ModelInfo {
     pub bytes: u64,
     /// Trained or random.
     pub weights: Weights,
+    /// The layers that ran, where the model was cut to its first ones; absent in a whole model and in
+    /// runs from before models could be cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_kept: Option<LayersKept>,
+    /// Whether the shapes are those of a model that nobody has published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rumour: bool,
+}
+
+/// The first `kept` of `of` decoder layers, at true width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayersKept {
+    /// Layers that ran.
+    pub kept: u32,
+    /// Layers of the whole model.
+    pub of: u32,
 }
 
 /// The MoE layers of a model, in order. Empty for a dense model.

@@ -72,7 +72,7 @@ pub(crate) struct Generation {
     /// Sample among the smallest set of tokens with at least this probability.
     #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = probability)]
     pub(crate) top_p: f32,
-    /// Seed of the sampler.
+    /// Seed of the sampler, and of random weights.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
 }

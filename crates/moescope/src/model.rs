@@ -1,4 +1,4 @@
-//! The MODEL argument: which model, and where it comes from.
+//! The MODEL argument: which model, where it comes from, with which weights, and how much of it.
 
 use std::{
     cell::OnceCell,
@@ -23,6 +23,13 @@ pub(crate) struct ModelArgs {
     /// Request nothing: models of the Hub come from the cache (as with HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Draw the weights at random instead of reading any: speed and memory mean something, routing (nearly
+    /// even) and text do not. MODEL may then be a name of the catalog or a config.json.
+    #[arg(long)]
+    pub(crate) random_weights: bool,
+    /// Keep only the first N layers, at true width.
+    #[arg(long, value_name = "N")]
+    pub(crate) layers: Option<usize>,
 }
 
 /// A checkpoint and where it came from.
@@ -35,26 +42,42 @@ pub(crate) struct Opened {
 impl ModelArgs {
     /// A whole model on disk.
     pub(crate) fn on_disk(model: &Path) -> Self {
-        ModelArgs { model: model.to_owned(), revision: None, offline: false }
+        ModelArgs {
+            model: model.to_owned(),
+            revision: None,
+            offline: false,
+            random_weights: false,
+            layers: None,
+        }
     }
 
-    /// The model with its weights, fetched where it is on the Hub.
-    pub(crate) fn open(&self) -> anyhow::Result<Opened> {
-        match self.source(&|text| ui::note(text))? {
+    /// The model with its weights: read, fetched where it is on the Hub, or drawn from `seed`.
+    pub(crate) fn open(&self, seed: u64) -> anyhow::Result<Opened> {
+        if self.random_weights {
+            let mut opened = self.describe()?;
+            opened.checkpoint.randomise(seed);
+            return Ok(opened);
+        }
+        let opened = match self.source(&|text| ui::note(text))? {
             Source::Catalog(name) => match catalog::find(name)?.and_then(|entry| entry.hub) {
-                Some(hub) => {
-                    bail!("{name}: the catalog holds shapes, not weights; those are {hub}")
-                }
-                None => bail!("{name}: the catalog holds shapes, and nobody has published weights"),
+                Some(hub) => bail!(
+                    "{name}: the catalog holds shapes, not weights; those are {hub}. --random-weights runs \
+                     the shapes"
+                ),
+                None => bail!(
+                    "{name}: the catalog holds shapes, and nobody has published weights; \
+                     --random-weights runs the shapes"
+                ),
             },
             Source::Path(path) => opened(Local::path(&path), Checkpoint::open),
             Source::Hub(id) => opened(self.fetch(&id, Need::All)?, Checkpoint::open),
-        }
+        };
+        self.cut(opened?)
     }
 
     /// What is known of the model without its weights.
     pub(crate) fn describe(&self) -> anyhow::Result<Opened> {
-        match self.source(&|text| ui::note(text))? {
+        let opened = match self.source(&|text| ui::note(text))? {
             Source::Catalog(name) => match catalog::find(name)? {
                 Some(entry) => Ok(Opened {
                     checkpoint: Checkpoint::from_catalog(&entry)?,
@@ -64,7 +87,15 @@ impl ModelArgs {
             },
             Source::Path(path) => opened(Local::path(&path), Checkpoint::open_config),
             Source::Hub(id) => opened(self.fetch(&id, Need::Config)?, Checkpoint::open_config),
+        };
+        self.cut(opened?)
+    }
+
+    fn cut(&self, mut opened: Opened) -> anyhow::Result<Opened> {
+        if let Some(layers) = self.layers {
+            opened.checkpoint.keep_layers(layers)?;
         }
+        Ok(opened)
     }
 
     /// Name for tables and legends.
@@ -111,4 +142,12 @@ fn opened(
     open: impl Fn(&Path) -> moescope_model::Result<Checkpoint>,
 ) -> anyhow::Result<Opened> {
     Ok(Opened { checkpoint: open(&local.path)?, source: local.source })
+}
+
+/// What sets the numbers of this model apart from those of a published one: for notes and tables.
+pub(crate) fn labels(checkpoint: &Checkpoint) -> Vec<String> {
+    let random = checkpoint.is_random().then(|| "random weights".to_owned());
+    let cut = checkpoint.layers_kept().map(|l| format!("first {} of {} layers", l.kept, l.of));
+    let rumour = checkpoint.is_rumour().then(|| "rumoured shapes".to_owned());
+    [random, cut, rumour].into_iter().flatten().collect()
 }

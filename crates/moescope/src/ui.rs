@@ -69,6 +69,14 @@ pub(crate) enum Unit {
     Tokens,
 }
 
+/// ` [a, b]`, or nothing where there are none: what follows a name whose numbers need a label.
+pub(crate) fn bracketed(labels: &[String]) -> String {
+    match labels {
+        [] => String::new(),
+        _ => format!(" [{}]", labels.join(", ")),
+    }
+}
+
 /// Rows as aligned columns: the first left, the others right.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

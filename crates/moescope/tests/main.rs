@@ -14,6 +14,7 @@ mod hub;
 #[path = "../../moescope-model/tests/hub_server.rs"]
 mod hub_server;
 mod interrupted;
+mod random;
 mod reproducible;
 mod saliency;
 mod simulate;

@@ -39,6 +39,21 @@ pub(super) fn caveats(analyses: &[Analysis]) -> Vec<Finding> {
                 3.0,
             ));
         }
+        if let Some(layers) = manifest.model.layers_kept {
+            findings.push(caveat(
+                format!("{name} ran {} of the model's {} layers", layers.kept, layers.of),
+                "They have their true width, so their times are those of the whole model's layers; times \
+                 and memory of the run are not those of the model, and its text means nothing.",
+                2.8,
+            ));
+        }
+        if manifest.model.rumour {
+            findings.push(caveat(
+                format!("{name} has the shapes of a model that nobody has published"),
+                "They are a guess from a rumour: so are its speed and memory.",
+                2.6,
+            ));
+        }
         if manifest.device.device_type == DeviceType::Software {
             findings.push(caveat(
                 format!("{name} ran on a software adapter ({})", manifest.device.adapter),

@@ -4,7 +4,7 @@ use moescope_analysis::{
     AnalysisError, Index, LayerData, METRICS, NO_EXPERT, RunData, analyze_data, findings,
 };
 use moescope_trace::Phase;
-use moescope_trace::manifest::{DeviceType, TimingMode, Weights};
+use moescope_trace::manifest::{DeviceType, LayersKept, TimingMode, Weights};
 
 use crate::support::{FAST, SMALL, Shape, run, uniform};
 
@@ -134,13 +134,16 @@ fn partial_and_other_labels() {
     data.partial = true;
     data.manifest.sequences = 90;
     data.manifest.model.weights = Weights::Random;
+    data.manifest.model.layers_kept = Some(LayersKept { kept: 2, of: 30 });
+    data.manifest.model.rumour = true;
     data.manifest.device.device_type = DeviceType::Software;
     data.manifest.device.adapter = "llvmpipe".to_owned();
     data.manifest.settings.timing_mode = TimingMode::Profiled;
     let analysis = analyze_data(&data, &FAST);
     assert_eq!(
         analysis.labelled_name(),
-        "synthetic [partial run, random weights, software adapter, profiled]"
+        "synthetic [partial run, random weights, first layers only, rumoured shapes, software adapter, \
+         profiled]"
     );
     let found = findings(&[analysis], &[]);
     let headlines: Vec<&str> = found.iter().map(|finding| finding.headline.as_str()).collect();
@@ -149,6 +152,8 @@ fn partial_and_other_labels() {
         [
             "synthetic is a partial run: 45 of 90 sequences are there",
             "synthetic has random weights",
+            "synthetic ran 2 of the model's 30 layers",
+            "synthetic has the shapes of a model that nobody has published",
             "synthetic ran on a software adapter (llvmpipe)",
             "synthetic was profiled, so it has no end-to-end times",
         ]

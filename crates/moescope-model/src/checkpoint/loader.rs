@@ -12,6 +12,7 @@ use super::{
     Checkpoint,
     fp8::{BlockScales, SCALE_SUFFIX},
     mxfp4,
+    random::Random,
     shards::Shard,
     values::{BadElement, Stored, Values},
 };
@@ -69,11 +70,15 @@ impl<'a> Loader<'a> {
         let tensors: HashMap<_, _> = checkpoint.shards.iter().flat_map(named).collect();
         let used = |prefix: &&&'static str| tensors.keys().any(|name| name.starts_with(**prefix));
         let prefix = prefixes.iter().find(used).copied().unwrap_or("");
+        let cut = |name: &str| checkpoint.layers.is_some_and(|layers| layers.cuts(name));
         let to_read = tensors
             .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
+            .filter(|(name, _)| name.starts_with(prefix) && !cut(name))
             .map(|(_, (_, info))| (info.data_offsets.1 - info.data_offsets.0) as u64)
             .sum();
+        // What is drawn has no bytes on disk; the config tells what there will be.
+        let drawn = checkpoint.random.and_then(|_| crate::describe(checkpoint).ok());
+        let to_read = drawn.map_or(to_read, |spec| spec.bytes(dtype));
         Loader {
             checkpoint,
             tensors,
@@ -179,11 +184,12 @@ impl<'a> Loader<'a> {
     /// [`ModelError::UnexpectedTensor`] with the first such tensor and how many more there are.
     pub fn finish(self, skip: impl Fn(&str) -> bool) -> Result<WeightsSummary> {
         let hashes = self.hashes.into_inner();
+        let cut = |name: &str| self.checkpoint.layers.is_some_and(|layers| layers.cuts(name));
         let mut unexpected: Vec<&str> = self
             .tensors
             .keys()
             .map(String::as_str)
-            .filter(|name| !hashes.contains_key(*name) && !skip(name))
+            .filter(|name| !hashes.contains_key(*name) && !skip(name) && !cut(name))
             .collect();
         unexpected.sort_unstable();
         if let Some(name) = unexpected.first() {
@@ -277,6 +283,10 @@ impl<'a> Loader<'a> {
 
     /// The same for the full name of a tensor.
     fn append_full(&self, name: String, shape: &[usize], out: &mut Values) -> Result<()> {
+        if let Some(random) = self.checkpoint.random {
+            self.draw(random, name, shape, out);
+            return Ok(());
+        }
         let tensor = self.find(name, shape)?;
         let stored = match tensor.info.dtype {
             Dtype::F32 => Stored::F32,
@@ -292,6 +302,19 @@ impl<'a> Loader<'a> {
             done += bytes.len() / stored.bytes();
             Ok(())
         })
+    }
+
+    /// Appends the values of a tensor that is in no file.
+    fn draw(&self, random: Random, name: String, shape: &[usize], out: &mut Values) {
+        match out {
+            Values::F32(out) => random.extend(out, &name, shape),
+            Values::F16(out) => random.extend(out, &name, shape),
+            Values::Bf16(out) => random.extend(out, &name, shape),
+        }
+        let elements: usize = shape.iter().product();
+        self.read.set(self.read.get() + elements as u64 * out.dtype().bytes());
+        (self.progress)(self.read.get(), self.to_read);
+        self.hashes.borrow_mut().insert(name.clone(), random.hash(&name, shape));
     }
 
     /// Appends a weight stored in 8-bit floats with a scale per block.

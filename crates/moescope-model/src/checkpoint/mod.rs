@@ -2,22 +2,25 @@
 //!
 //! Opening reads the headers of the files; tensors are read one at a time by [`Loader`].
 
+mod cut;
 mod formats;
 mod fp8;
 mod loader;
 mod mxfp4;
+mod random;
 mod shards;
 pub(crate) mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use cut::LayersKept;
 pub use formats::Quantisation;
 pub(crate) use formats::format_of_extension;
 pub use loader::{LoadProgress, Loader, WeightsSummary};
 use serde_json::{Map, Value};
 pub(crate) use shards::{INDEX, SINGLE, is_plain_name, shard_names};
 
-use self::shards::Shard;
+use self::{random::Random, shards::Shard};
 use crate::error::{ModelError, Result};
 
 /// A checkpoint whose config is parsed and whose shards are open, but of which no weight is read.
@@ -28,6 +31,10 @@ pub struct Checkpoint {
     config: Map<String, Value>,
     quantisation: Option<Quantisation>,
     shards: Vec<Shard>,
+    /// Draws the weights instead of reading them.
+    random: Option<Random>,
+    layers: Option<LayersKept>,
+    rumour: bool,
 }
 
 impl Checkpoint {
@@ -82,8 +89,17 @@ impl Checkpoint {
             }
         };
         let quantisation = formats::take_quantisation(&config_path, &mut config)?;
-        let shards = Vec::new();
-        Ok(Checkpoint { dir, config_path, config_bytes, config, quantisation, shards })
+        Ok(Checkpoint {
+            dir,
+            config_path,
+            config_bytes,
+            config,
+            quantisation,
+            shards: Vec::new(),
+            random: None,
+            layers: None,
+            rumour: false,
+        })
     }
 
     /// A model of the catalog: its config, no weights.
@@ -104,7 +120,25 @@ impl Checkpoint {
             config,
             quantisation,
             shards: Vec::new(),
+            random: None,
+            layers: None,
+            rumour: entry.rumour,
         })
+    }
+
+    /// Draws the weights at random from `seed` instead of reading any.
+    pub fn randomise(&mut self, seed: u64) {
+        self.random = Some(Random { seed });
+    }
+
+    /// Whether the weights are drawn at random.
+    pub fn is_random(&self) -> bool {
+        self.random.is_some()
+    }
+
+    /// Whether the shapes are those of a model that nobody has published.
+    pub fn is_rumour(&self) -> bool {
+        self.rumour
     }
 
     /// The model directory.

@@ -462,6 +462,8 @@ fn manifest(shape: &Shape) -> Manifest {
             active_parameters: 2_150_000,
             bytes: 19_080_000,
             weights: shape.weights,
+            layers_kept: None,
+            rumour: false,
         },
         moe: MoeShape { layers },
         device: DeviceInfo {

@@ -41,6 +41,8 @@ pub(crate) fn manifest() -> Manifest {
             active_parameters: 100,
             bytes: 4000,
             weights: Weights::Trained,
+            layers_kept: None,
+            rumour: false,
         },
         moe: MoeShape {
             layers: MOE_LAYERS

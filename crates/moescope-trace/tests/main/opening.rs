@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use moescope_trace::manifest::{LayersKept, Manifest};
 use moescope_trace::{Run, RunWriter, TraceError};
 
 use crate::common::*;
@@ -21,6 +22,21 @@ fn a_newer_schema_is_named_before_its_fields_are_missed() {
     let text = error.to_string();
     assert!(text.contains("schema version 7") && text.contains("reads version 1"), "{text}");
     assert!(text.contains("manifest.json"), "{text}");
+}
+
+/// Fields added within schema version 1 are absent where they say nothing, and may be absent anywhere.
+#[test]
+fn a_manifest_from_before_models_could_be_cut() {
+    let whole = serde_json::to_string(&manifest()).unwrap();
+    assert!(!whole.contains("layers_kept") && !whole.contains("rumour"), "{whole}");
+    let read: Manifest = serde_json::from_str(&whole).unwrap();
+    assert_eq!((read.model.layers_kept, read.model.rumour), (None, false));
+
+    let mut cut = manifest();
+    cut.model.layers_kept = Some(LayersKept { kept: 2, of: 30 });
+    cut.model.rumour = true;
+    let read: Manifest = serde_json::from_str(&serde_json::to_string(&cut).unwrap()).unwrap();
+    assert_eq!(read, cut);
 }
 
 #[test]

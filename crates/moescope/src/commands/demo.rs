@@ -67,7 +67,7 @@ impl Demo {
                 output: &output,
                 force: true,
             };
-            let summary = job.record()?;
+            let (summary, _) = job.record()?;
             let rate = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{r:.0}"));
             ui::note(format!(
                 "{}: {} tokens; prefill {} tokens/s, decode {} tokens/s",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{Adapter, LoadOptions, device, load};
+use moescope_model::{Adapter, Checkpoint, LoadOptions, device, load};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
     conditions::Conditions,
@@ -16,7 +16,7 @@ use moescope_trace::{BackgroundWriter, RunWriter};
 
 use crate::{
     args::{Compute, Format, Generation, Output},
-    model::{ModelArgs, Opened},
+    model::{self, ModelArgs, Opened},
     ui::{self, Unit},
 };
 
@@ -77,11 +77,11 @@ impl Run {
             output: &self.output.output,
             force: self.output.force,
         };
-        let summary = job.record()?;
+        let (summary, labels) = job.record()?;
         ui::print(&match self.format {
-            Format::Text => text(&name, &adapter, &self.output.output, &summary),
-            Format::Json => serde_json::to_string_pretty(&document(&summary))? + "\n",
-            Format::Csv => csv(&summary),
+            Format::Text => text(&name, &labels, &adapter, &self.output.output, &summary),
+            Format::Json => serde_json::to_string_pretty(&document(&summary, &labels))? + "\n",
+            Format::Csv => csv(&summary, &labels),
         })
     }
 }
@@ -103,11 +103,13 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Loads, checks everything that can be checked before anything is written, runs, records.
-    pub(crate) fn record(&self) -> anyhow::Result<Summary> {
+    ///
+    /// Returns what it measured and how its numbers must be labelled.
+    pub(crate) fn record(&self) -> anyhow::Result<(Summary, Vec<String>)> {
         // Before the model, which may have to be fetched.
         let mut prompts = prompts::read(self.prompts)?;
-        let Opened { checkpoint, source } = self.model.open()?;
-        let text = Text::open(checkpoint.dir())?;
+        let Opened { checkpoint, source } = self.model.open(self.generation.seed)?;
+        let text = self.text(&checkpoint)?;
         if let Some(n) = self.per_domain {
             let mut seen = std::collections::HashMap::<String, usize>::new();
             prompts.retain(|prompt| {
@@ -115,6 +117,10 @@ impl Job<'_> {
                 *count += 1;
                 *count <= n
             });
+        }
+        let labels = model::labels(&checkpoint);
+        if !labels.is_empty() {
+            ui::note(format!("{}: {}", self.name, labels.join(", ")));
         }
         let target = self.adapter.open();
         let bar = ui::progress(0, "loading", Unit::Bytes);
@@ -139,7 +145,8 @@ impl Job<'_> {
                 top_p: self.generation.top_p,
             },
             seed: self.generation.seed,
-            eos: checkpoint.eos_ids(),
+            // The text of random weights has no end worth stopping at.
+            eos: if checkpoint.is_random() { Vec::new() } else { checkpoint.eos_ids() },
             keep: self.keep,
             profile: self.profile,
         };
@@ -181,14 +188,32 @@ impl Job<'_> {
             )?;
         writer.finish()?;
         bar.finish_and_clear();
-        Ok(summary)
+        Ok((summary, labels))
+    }
+
+    /// The tokenizer, or what stands in for it where weights are random too.
+    fn text(&self, checkpoint: &Checkpoint) -> anyhow::Result<Text> {
+        let text = Text::open(checkpoint.dir())?;
+        if text.has_tokenizer() || !checkpoint.is_random() {
+            return Ok(text);
+        }
+        ui::note(
+            "no tokenizer: the bytes of a text are its token ids (for speed that makes no difference)",
+        );
+        Ok(Text::bytes())
     }
 }
 
-fn text(name: &str, adapter: &Adapter, output: &Path, summary: &Summary) -> String {
+fn text(
+    name: &str,
+    labels: &[String],
+    adapter: &Adapter,
+    output: &Path,
+    summary: &Summary,
+) -> String {
     let rate = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{r:.0} tokens/s"));
     let mut rows = vec![
-        ("model", sanitize(name).into_owned()),
+        ("model", format!("{}{}", sanitize(name), ui::bracketed(labels))),
         ("device", format!("{} ({})", sanitize(&adapter.name), adapter.option)),
         ("prompts", ui::count(summary.prompts as u64)),
         (
@@ -219,8 +244,9 @@ fn text(name: &str, adapter: &Adapter, output: &Path, summary: &Summary) -> Stri
     rows.iter().map(|(label, value)| format!("{label:<16} {value}\n")).collect()
 }
 
-fn document(summary: &Summary) -> serde_json::Value {
+fn document(summary: &Summary, labels: &[String]) -> serde_json::Value {
     serde_json::json!({
+        "labels": labels,
         "prompts": summary.prompts,
         "prefill_tokens": summary.prefill_tokens,
         "prefill_tokens_per_second": summary.prefill_rate(),
@@ -232,7 +258,7 @@ fn document(summary: &Summary) -> serde_json::Value {
     })
 }
 
-fn csv(summary: &Summary) -> String {
+fn csv(summary: &Summary, labels: &[String]) -> String {
     let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
     let header = [
         "prompts",
@@ -242,6 +268,7 @@ fn csv(summary: &Summary) -> String {
         "decode_tokens_per_second",
         "mean_logprob_nats",
         "wall_ns",
+        "labels",
     ];
     let row = vec![
         summary.prompts.to_string(),
@@ -251,6 +278,7 @@ fn csv(summary: &Summary) -> String {
         number(summary.decode_rate()),
         number(summary.mean_logprob.map(|(mean, _)| mean)),
         summary.wall_ns.to_string(),
+        labels.join("; "),
     ];
     ui::csv(&header, &[row])
 }

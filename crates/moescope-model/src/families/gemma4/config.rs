@@ -82,7 +82,7 @@ impl Config {
     pub(super) fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let mut top = Section::new(checkpoint.config_path(), NAME, checkpoint.config().clone());
         match top.section("text_config")? {
-            None => Self::read_text(top),
+            None => Self::read_text(top, checkpoint),
             Some(text) => {
                 // The other towers are skipped by name; their ids and sections say nothing about text.
                 top.ignore(&[
@@ -101,12 +101,12 @@ impl Config {
                 ]);
                 top.only("tie_word_embeddings", &[json!(true)])?;
                 top.finish()?;
-                Self::read_text(text)
+                Self::read_text(text, checkpoint)
             }
         }
     }
 
-    fn read_text(mut s: Section) -> Result<Self> {
+    fn read_text(mut s: Section, checkpoint: &Checkpoint) -> Result<Self> {
         s.only("attention_bias", &[json!(false)])?;
         s.ignore(&["attention_dropout", "_sliding_window_pattern"]);
         s.only("tie_word_embeddings", &[json!(true)])?;
@@ -121,7 +121,7 @@ impl Config {
         let k_eq_v = s.optional::<bool>("attention_k_eq_v")?.unwrap_or(false);
         let shared = s.optional::<usize>("num_kv_shared_layers")?.unwrap_or(0);
         let double = s.optional::<bool>("use_double_wide_mlp")?.unwrap_or(false);
-        let kinds = kinds(&mut s, n)?;
+        let kinds = kinds(&mut s, n, checkpoint.whole_layers(n))?;
         let overrides = Overrides::read(&mut s, &kinds, head_dim, kv_heads, k_eq_v)?;
         let sources = kv_sources(&s, &kinds, shared)?;
         let layers: Vec<LayerConfig> = (0..n)
@@ -268,7 +268,8 @@ impl Config {
     }
 }
 
-fn kinds(s: &mut Section, n: usize) -> Result<Vec<LayerType>> {
+/// The kinds of the first `n` of `whole` layers.
+fn kinds(s: &mut Section, n: usize, whole: usize) -> Result<Vec<LayerType>> {
     // Five sliding layers, then a full one, where the config does not say.
     let usual = |i: usize| match (i + 1).is_multiple_of(6) {
         true => LayerType::Full,
@@ -276,7 +277,9 @@ fn kinds(s: &mut Section, n: usize) -> Result<Vec<LayerType>> {
     };
     let mut kinds = layer_types(s, n)?.unwrap_or_else(|| (0..n).map(usual).collect());
     // The reference forces the last layer to full attention, whatever the config says.
-    if let Some(last) = kinds.last_mut() {
+    if n == whole
+        && let Some(last) = kinds.last_mut()
+    {
         *last = LayerType::Full;
     }
     Ok(kinds)

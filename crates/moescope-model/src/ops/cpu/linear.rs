@@ -6,11 +6,13 @@ use super::{
     lanes::{Weight, dot, dots},
     product::{Matrix, product},
     simd::{Kernel, run},
+    tile::tiled,
 };
 
-/// Up to this many rows, each weight is read once from memory and dotted with every row; beyond,
-/// blocked multiplication wins.
+/// Up to this many rows, each weight is read once from memory and dotted with every row.
 const FEW: usize = 4;
+/// From this many rows on, the multiplication that packs its operands first wins over tiles.
+const MANY: usize = 32;
 /// Weight rows per block of a blocked multiplication.
 const BLOCK: usize = 128;
 /// Multiplications per task, below which a second thread costs more than it saves.
@@ -91,6 +93,8 @@ pub(crate) fn by_head<W: Weight>(x: &[f32], w: &[W], heads: usize, inner: usize)
 pub(crate) fn rows<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
     match x.len() / inner {
         0..=FEW => few(x, w, inner, out, stride),
+        // SAFETY: the caller's promise.
+        t if t < MANY => unsafe { tiled(x, w, inner, out, stride) },
         _ => many(x, w, inner, out, stride),
     }
 }
@@ -213,6 +217,18 @@ mod tests {
             let widened: Vec<f32> = narrow.iter().map(|w| w.to_f32()).collect();
             for (got, want) in linear(&x, &narrow, inner).iter().zip(plain(&x, &widened, inner)) {
                 prop_assert!((got - want).abs() < 1e-4, "{got} {want}");
+            }
+        }
+    }
+
+    /// Rows longer than a tile's buffer, columns that make no whole group, every number of rows.
+    #[test]
+    fn tiles_of_every_shape() {
+        for (t, inner, o) in [(5, 1500, 31), (6, 704, 3), (7, 705, 4), (31, 1409, 2), (8, 2816, 1)]
+        {
+            let (x, w) = (pseudo(t * inner, 3), pseudo(o * inner, 4));
+            for (got, want) in linear(&x, &w, inner).iter().zip(plain(&x, &w, inner)) {
+                assert!((got - want).abs() < 1e-3, "{t} {inner} {o}: {got} {want}");
             }
         }
     }

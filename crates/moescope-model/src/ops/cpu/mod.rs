@@ -14,6 +14,7 @@ pub(crate) mod product;
 pub(crate) mod router;
 pub(crate) mod rows;
 pub(crate) mod simd;
+mod tile;
 
 use burn::{
     backend::{DispatchDevice, Flex},
