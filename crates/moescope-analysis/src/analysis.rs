@@ -109,6 +109,25 @@ pub fn analyze_all(
     Ok((analyses, comparisons))
 }
 
+/// Analyses runs with some of the metrics, without comparing them. One run is in memory at a time.
+///
+/// # Errors
+///
+/// As [`RunData::load`], for the first run that fails.
+pub fn analyze_chosen(
+    runs: &[Run],
+    options: &Options,
+    metrics: &[&Metric],
+) -> Result<Vec<Analysis>, AnalysisError> {
+    let names = distinct_names(&runs.iter().map(Run::manifest).collect::<Vec<_>>());
+    std::iter::zip(runs, names)
+        .map(|(run, name)| {
+            let data = RunData { name, ..RunData::load(run)? };
+            Ok(analyze_metrics(&data, options, metrics.iter().copied()))
+        })
+        .collect()
+}
+
 /// Analyses a run that is already in memory. It cannot fail: what a run did not record is
 /// listed in [`Analysis::absent`].
 pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {

@@ -60,10 +60,15 @@ pub mod simulate;
 pub mod stats;
 mod structure;
 mod study;
+mod summary;
+pub mod synthetic;
+mod table;
 mod texts;
 mod transitions;
 
-pub use analysis::{Absent, Analysis, Matrix, analyze, analyze_all, analyze_data, analyze_metrics};
+pub use analysis::{
+    Absent, Analysis, Matrix, analyze, analyze_all, analyze_chosen, analyze_data, analyze_metrics,
+};
 pub use clustering::clustered_order;
 pub use compare::{Comparison, Refusal, TokenWise, compare, compare_across};
 pub use counts::LayerCounts;
@@ -80,4 +85,6 @@ pub use ratio::{Estimate, RatioSums, RatioTable};
 pub use row::{Index, MetricRow};
 pub use structure::{Coactivation, Structure, Transitions};
 pub use study::{Scope, Study};
+pub use summary::{Summary, summarise};
+pub use table::{TABLE_COLUMNS, write_parquet};
 pub use texts::TokenTexts;

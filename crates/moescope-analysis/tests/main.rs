@@ -9,6 +9,8 @@ mod cache;
 mod chance;
 #[path = "main/compare.rs"]
 mod compare;
+#[path = "main/docs.rs"]
+mod docs;
 #[path = "main/edges.rs"]
 mod edges;
 #[path = "main/findings.rs"]
@@ -21,6 +23,8 @@ mod hand_structure;
 mod hit_rate;
 #[path = "main/known.rs"]
 mod known;
+#[path = "main/known_structure.rs"]
+mod known_structure;
 #[path = "main/placement.rs"]
 mod placement;
 #[path = "main/predicted_speed.rs"]
@@ -39,5 +43,7 @@ mod speed;
 mod stats;
 #[path = "main/support.rs"]
 mod support;
+#[path = "main/synthetic.rs"]
+mod synthetic;
 #[path = "main/tables.rs"]
 mod tables;

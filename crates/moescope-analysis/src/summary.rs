@@ -1,0 +1,85 @@
+//! A metric in a line: its mean over layers and where it is lowest and highest.
+
+use crate::row::{Index, MetricRow};
+
+/// Rows of one metric over all layers (and experts or pairs), in a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary<'a> {
+    /// Name of the metric.
+    pub metric: &'static str,
+    /// The lag, size, percentile or rank the line is about; `None` where it is about all rows.
+    pub index: Option<Index>,
+    /// Phase, where the metric is given by phase.
+    pub phase: Option<&'static str>,
+    /// Rows behind the line.
+    pub rows: usize,
+    /// Mean of their values.
+    pub mean: f64,
+    /// The row with the lowest value, the first of equal ones.
+    pub lowest: &'a MetricRow,
+    /// The row with the highest value, the first of equal ones.
+    pub highest: &'a MetricRow,
+    /// Mean of their chance levels, where all have one.
+    pub chance: Option<f64>,
+    /// Unit.
+    pub unit: &'static str,
+}
+
+/// Rows as lines, in their order. Lags and sizes are shown at powers of four.
+pub fn summarise<'a>(rows: impl IntoIterator<Item = &'a MetricRow>) -> Vec<Summary<'a>> {
+    let mut lines: Vec<(Summary<'a>, f64)> = Vec::new();
+    // Rows of a metric come together; its lines begin here.
+    let mut first = 0;
+    for row in rows {
+        let index = match row.index {
+            Some(Index::Lag(n) | Index::Size(n)) if !is_power_of_four(n) => continue,
+            Some(Index::Expert(_) | Index::Pair(..)) | None => None,
+            kept => kept,
+        };
+        if lines.last().is_none_or(|(line, _)| line.metric != row.metric) {
+            first = lines.len();
+        }
+        let same =
+            |(line, _): &&mut (Summary<'a>, f64)| line.index == index && line.phase == row.phase;
+        match lines[first..].iter_mut().find(same) {
+            Some((line, chance)) => {
+                line.rows += 1;
+                line.mean += row.value;
+                *chance += row.chance.unwrap_or(f64::NAN);
+                if row.value < line.lowest.value {
+                    line.lowest = row;
+                }
+                if row.value > line.highest.value {
+                    line.highest = row;
+                }
+            }
+            None => {
+                let line = Summary {
+                    metric: row.metric,
+                    index,
+                    phase: row.phase,
+                    rows: 1,
+                    mean: row.value,
+                    lowest: row,
+                    highest: row,
+                    chance: None,
+                    unit: row.unit,
+                };
+                lines.push((line, row.chance.unwrap_or(f64::NAN)));
+            }
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(line, chance)| {
+            let rows = line.rows as f64;
+            let chance = Some(chance / rows).filter(|chance| !chance.is_nan());
+            Summary { mean: line.mean / rows, chance, ..line }
+        })
+        .collect()
+}
+
+/// 1, 4, 16, 64, ...
+fn is_power_of_four(n: u32) -> bool {
+    n.is_power_of_two() && n.trailing_zeros().is_multiple_of(2)
+}

@@ -1,0 +1,113 @@
+//! The long table as a Parquet file.
+
+use std::io::Write;
+
+use polars::prelude::*;
+
+use crate::analysis::Analysis;
+use crate::row::{Index, MetricRow};
+
+/// Columns of the long table, in order. `index` is the last coordinate in words; the three after it
+/// hold it as a kind and one or two numbers.
+pub const TABLE_COLUMNS: [&str; 14] = [
+    "run",
+    "metric",
+    "layer",
+    "index",
+    "index_kind",
+    "index_first",
+    "index_second",
+    "domain",
+    "phase",
+    "value",
+    "low",
+    "high",
+    "chance",
+    "unit",
+];
+
+/// Writes rows, each with its analysis, as one Parquet file.
+///
+/// # Errors
+///
+/// Where the file cannot be written.
+pub fn write_parquet(rows: &[(&Analysis, &MetricRow)], to: impl Write) -> std::io::Result<()> {
+    let mut frame = frame(rows).map_err(std::io::Error::other)?;
+    ParquetWriter::new(to).finish(&mut frame).map_err(std::io::Error::other)?;
+    Ok(())
+}
+
+fn frame(rows: &[(&Analysis, &MetricRow)]) -> PolarsResult<DataFrame> {
+    // Names of runs and domains repeat for thousands of rows.
+    let text = |name: &str, of: &dyn Fn(&Analysis, &MetricRow) -> Option<String>| {
+        let values = rows.iter().map(|(analysis, row)| of(analysis, row));
+        StringChunked::from_iter_options(name.into(), values).into_column()
+    };
+    let number = |name: &str, of: fn(&MetricRow) -> Option<f64>| {
+        let values = rows.iter().map(|(_, row)| of(row));
+        Float64Chunked::from_iter_options(name.into(), values).into_column()
+    };
+    let whole = |name: &str, of: fn(&MetricRow) -> Option<u32>| {
+        let values = rows.iter().map(|(_, row)| of(row));
+        UInt32Chunked::from_iter_options(name.into(), values).into_column()
+    };
+    let columns = vec![
+        text("run", &|analysis, _| Some(analysis.labelled_name())),
+        text("metric", &|_, row| Some(row.metric.to_owned())),
+        whole("layer", |row| row.layer.map(u32::from)),
+        text("index", &|analysis, row| analysis.index_words(row)),
+        text("index_kind", &|_, row| Some(row.index?.kind().to_owned())),
+        whole("index_first", |row| Some(row.index?.numbers().0)),
+        whole("index_second", |row| row.index?.numbers().1),
+        text("domain", &|_, row| row.domain.clone()),
+        text("phase", &|_, row| row.phase.map(str::to_owned)),
+        number("value", |row| Some(row.value)),
+        number("low", |row| row.interval.map(|interval| interval.0)),
+        number("high", |row| row.interval.map(|interval| interval.1)),
+        number("chance", |row| row.chance),
+        text("unit", &|_, row| Some(row.unit.to_owned())),
+    ];
+    DataFrame::new(rows.len(), columns)
+}
+
+impl Index {
+    /// What it counts: `expert`, `rank`, `percentile`, `pair`, `lag`, `size`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Index::Expert(_) => "expert",
+            Index::Rank(_) => "rank",
+            Index::Percentile(_) => "percentile",
+            Index::Pair(..) => "pair",
+            Index::Lag(_) => "lag",
+            Index::Size(_) => "size",
+        }
+    }
+
+    /// Its number, and the second one of a pair.
+    pub fn numbers(self) -> (u32, Option<u32>) {
+        match self {
+            Index::Expert(n) | Index::Rank(n) => (n.into(), None),
+            Index::Percentile(n) => (n.into(), None),
+            Index::Pair(i, j) => (i.into(), Some(j.into())),
+            Index::Lag(n) | Index::Size(n) => (n, None),
+        }
+    }
+}
+
+impl Analysis {
+    /// The last coordinate of a row in words: `expert 5`, `lag 8`, `rust / english`.
+    pub fn index_words(&self, row: &MetricRow) -> Option<String> {
+        let domain = |i: u16| self.domains.get(usize::from(i)).map_or("?", String::as_str);
+        Some(match row.index? {
+            Index::Expert(e) => format!("expert {e}"),
+            Index::Rank(r) => format!("rank {r}"),
+            Index::Percentile(p) => format!("p{p}"),
+            Index::Pair(i, j) if row.metric == "domain_divergence" => {
+                format!("{} / {}", domain(i), domain(j))
+            }
+            Index::Pair(i, j) => format!("{i}, {j}"),
+            Index::Lag(n) => format!("lag {n}"),
+            Index::Size(n) => format!("size {n}"),
+        })
+    }
+}

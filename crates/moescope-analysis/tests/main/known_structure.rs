@@ -1,0 +1,211 @@
+//! Traces whose structure or locality was planted.
+
+use moescope_analysis::{Index, LayerData, Options, RunData, analyze_data};
+
+use crate::support::{FAST, SMALL, Shape, run, uniform, uniformly, with_token_ids};
+
+#[test]
+fn a_planted_pair() {
+    let data = run(SMALL, 6, |_, layer, _, rng, chosen| {
+        // Half of the tokens of layer 1 take 3 and 11; else everything is uniform.
+        if layer == 1 && rng.unit() < 0.5 {
+            chosen.extend([11, 3]);
+        }
+        uniformly(rng, 16, 2, chosen);
+    });
+    let analysis = analyze_data(&data, &Options::default());
+    let lift = analysis.rows_of("coactivation_lift").find(|row| row.layer == Some(1)).unwrap();
+    assert_eq!(lift.index, Some(Index::Pair(3, 11)));
+    let (both, single) = (0.5 + 0.5 / 120.0, 0.5 + 0.5 / 8.0);
+    let (low, high) = lift.interval.unwrap();
+    assert!(low < both / (single * single) && both / (single * single) < high, "{lift:?}");
+    assert!(low > 2.0 * lift.chance.unwrap(), "{lift:?}");
+    for (i, j) in [(3, 11), (11, 3)] {
+        let row = analysis.row("coactivation", Some(1), Some(Index::Pair(i, j)), None, None);
+        let row = row.unwrap();
+        assert!((row.value - both / single).abs() < 0.03, "{row:?}");
+    }
+    // Popularity explains a part of it, since one pair of 16 experts makes both of them popular.
+    let excess = |layer| analysis.row("coactivation_excess", Some(layer), None, None, None);
+    let (none, planted) = (excess(0).unwrap(), excess(1).unwrap());
+    assert!(planted.interval.unwrap().0 > 1.3 * planted.chance.unwrap(), "{planted:?}");
+    let (low, high) = none.interval.unwrap();
+    assert!((low..=high).contains(&none.chance.unwrap()), "{none:?}");
+}
+
+#[test]
+fn popularity_is_no_coactivation() {
+    // Experts 0 and 1 are hot, and independent of each other.
+    let data = run(SMALL, 8, |_, _, _, rng, chosen| {
+        while chosen.len() < 2 {
+            let expert = if rng.unit() < 0.5 { rng.below(2) } else { rng.below(16) } as u16;
+            if !chosen.contains(&expert) {
+                chosen.push(expert);
+            }
+        }
+    });
+    let analysis = analyze_data(&data, &Options::default());
+    for (_, row) in analysis.by_layer("coactivation_excess") {
+        // Drawn one after the other, the second is more likely another than the same; that is
+        // nearly, not wholly, what quasi-independence is.
+        assert!(row.value < 1.35 * row.chance.unwrap(), "{row:?}");
+    }
+}
+
+#[test]
+fn a_repeating_sequence() {
+    let data = run(SMALL, 1, |_, _, position, _, chosen| {
+        let first = 2 * (position % 4) as u16;
+        chosen.extend([first, first + 1]);
+    });
+    let analysis = analyze_data(&data, &FAST);
+    let value =
+        |metric, index| analysis.row(metric, Some(0), Some(index), None, None).unwrap().value;
+    for lag in 1..39 {
+        let expected = f64::from(u8::from(lag % 4 == 0));
+        assert_eq!(value("reuse", Index::Lag(lag)), expected, "lag {lag}");
+    }
+    for (size, distinct) in [(2, 4.0), (4, 8.0), (8, 8.0), (32, 8.0)] {
+        assert_eq!(value("working_set", Index::Size(size)), distinct, "window {size}");
+        // In step, all sequences of a batch need the same two.
+        assert_eq!(value("batch_working_set", Index::Size(size)), 2.0, "batch {size}");
+    }
+}
+
+#[test]
+fn a_predictable_next_layer() {
+    let mut data = uniform(SMALL, 3);
+    let turned = data.layers[0].ids.iter().map(|id| (id * 5 + 3) % 16).collect();
+    data.layers[1] = LayerData::from_ids(1, 16, 2, turned);
+    let analysis = analyze_data(&data, &Options::default());
+    assert_eq!(analysis.value("next_layer_recall", Some(0)), Some(1.0));
+    assert_eq!(analysis.value("next_layer_exact", Some(0)), Some(1.0));
+    // All that the next first choice can say: log2 16 bits, if experts are even.
+    let bits = analysis.value("path_information", Some(0)).unwrap();
+    assert!((3.98..=4.0).contains(&bits), "{bits}");
+    let paths: Vec<_> = analysis.rows_of("expert_path").collect();
+    assert_eq!(paths.len(), 10);
+    for row in paths {
+        let Some(Index::Pair(i, j)) = row.index else { panic!("{row:?}") };
+        assert_eq!((j, row.value), ((i * 5 + 3) % 16, 1.0));
+    }
+}
+
+#[test]
+fn a_planted_vocabulary_expert() {
+    let mut data = uniform(SMALL, 3);
+    with_token_ids(&mut data, 40, 9);
+    for token in 0..data.len() {
+        // Token 17 takes expert 5 of layer 1 always, and what comes before token 9 expert 2 of layer 0.
+        if data.tokens.token_id[token] == 17 {
+            plant(&mut data.layers[1], token, 5);
+        }
+    }
+    for sequence in data.sequences.clone() {
+        for token in sequence.start..sequence.end - 1 {
+            if data.tokens.token_id[token + 1] == 9 {
+                plant(&mut data.layers[0], token, 2);
+            }
+        }
+    }
+    let analysis = analyze_data(&data, &Options::default());
+    let input = &analysis.structure.specialists[1].input[0];
+    assert_eq!((input.token_id, input.expert, input.share), (17, 5, 1.0));
+    let next = &analysis.structure.specialists[0].next[0];
+    assert_eq!((next.token_id, next.expert, next.share), (9, 2, 1.0));
+    // One id of 40 adds (1 - 0.25) / 40; the rest is noise, which the chance level knows.
+    let row = analysis.row("vocabulary_specialisation", Some(1), None, None, None).unwrap();
+    assert!((0.01..0.035).contains(&(row.value - row.chance.unwrap())), "{row:?}");
+}
+
+/// Makes a token take an expert, in place of its first if it is not there.
+fn plant(layer: &mut LayerData, token: usize, expert: u16) {
+    let experts = &mut layer.ids[token * layer.top_k..(token + 1) * layer.top_k];
+    if !experts.contains(&expert) {
+        experts[0] = expert;
+    }
+}
+
+#[test]
+fn experts_that_belong_to_ids() {
+    // The expert is the id, whatever the place: vocabulary explains everything.
+    let mut data = uniform(SMALL, 3);
+    with_token_ids(&mut data, 16, 4);
+    let ids: Vec<u16> = data
+        .tokens
+        .token_id
+        .iter()
+        .flat_map(|&id| [id as u16 % 16, (id as u16 + 1) % 16])
+        .collect();
+    data.layers[0] = LayerData::from_ids(0, 16, 2, ids);
+    let analysis = analyze_data(&data, &FAST);
+    assert_eq!(analysis.value("vocabulary_specialisation", Some(0)), Some(1.0));
+    let next = analysis.row("next_token_specialisation", Some(0), None, None, None).unwrap();
+    assert!(next.value - next.chance.unwrap() < 0.03, "ids follow each other at random: {next:?}");
+}
+
+/// Of `traces` uniform traces, the share of intervals that hold the chance level, for each metric that
+/// has both; of metrics with many rows per layer, the middle one.
+fn coverage(shape: Shape, traces: u64) -> Vec<(&'static str, usize, usize)> {
+    let options = Options { resamples: 400, seed: 5 };
+    let mut held: Vec<(&'static str, usize, usize)> = Vec::new();
+    for seed in 0..traces {
+        let mut data: RunData = uniform(shape, 1000 + seed);
+        with_token_ids(&mut data, 30, seed);
+        let analysis = analyze_data(&data, &options);
+        for metric in moescope_analysis::METRICS {
+            for layer in 0..shape.layers {
+                let rows: Vec<_> = analysis
+                    .rows_of(metric.name)
+                    .filter(|row| row.layer == Some(layer) && row.phase.is_none())
+                    .filter(|row| row.domain.is_none() || metric.name.starts_with("domain"))
+                    .filter_map(|row| Some((row.interval?, row.chance?)))
+                    .collect();
+                let Some(((low, high), chance)) = rows.get(rows.len() / 2) else { continue };
+                if held.last().is_none_or(|last| last.0 != metric.name)
+                    && held.iter().all(|entry| entry.0 != metric.name)
+                {
+                    held.push((metric.name, 0, 0));
+                }
+                let entry = held.iter_mut().find(|entry| entry.0 == metric.name).unwrap();
+                entry.1 += usize::from((low..=high).contains(&&chance.clone()));
+                entry.2 += 1;
+            }
+        }
+    }
+    held
+}
+
+#[test]
+fn uniform_traces_are_at_chance() {
+    let held = coverage(Shape { layers: 3, ..SMALL }, 130);
+    let metrics: Vec<&str> = held.iter().map(|entry| entry.0).collect();
+    for metric in [
+        "utilisation",
+        "max_vio",
+        "lorenz",
+        "domain_specialisation",
+        "domain_divergence",
+        "vocabulary_specialisation",
+        "next_token_specialisation",
+        "coactivation",
+        "coactivation_lift",
+        "coactivation_excess",
+        "path_information",
+        "expert_path",
+        "next_layer_recall",
+        "next_layer_exact",
+        "reuse",
+        "working_set",
+        "batch_working_set",
+    ] {
+        assert!(metrics.contains(&metric), "{metric} is not among {metrics:?}");
+    }
+    println!("{held:?}");
+    for (metric, held, all) in held {
+        // 95 %, less what chance takes away in one of 1000 such tests.
+        let (n, p) = (all as f64, 0.95);
+        let least = n * p - 3.09 * (n * p * (1.0 - p)).sqrt();
+        assert!(held as f64 >= least, "{metric}: {held} of {all} intervals hold the chance level");
+    }
+}
