@@ -100,6 +100,14 @@ fn analyze_prints_every_metric_or_one() {
     let rows = json.as_array().unwrap();
     assert_eq!(rows.len(), 6 * 2);
     assert!(rows.iter().any(|row| row["domain"] == "x,y"));
+    let file = dir.path().join("table.parquet");
+    analyze(&["--format", "parquet", "-o", file.to_str().unwrap()]);
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    // A line per metric and lag, whatever the number of experts.
+    assert!(text.lines().count() < 100, "{text}");
+    let listed = stdout(&succeed(moescope().args(["analyze", "--list"])));
+    assert!(listed.contains("gini (ratio): Gini coefficient"), "{listed}");
     let mut unknown = moescope();
     unknown.arg("analyze").arg(&run).args(["--metric", "vibes"]);
     crate::common::fail(&mut unknown, &["vibes", "utilisation", "gini"]);

@@ -1,23 +1,30 @@
 //! `moescope analyze`.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use moescope_analysis::{Analysis, Index, METRICS, MetricRow, Options, analyze_all};
+use moescope_analysis::{
+    Analysis, METRICS, Metric, MetricRow, Options, TABLE_COLUMNS, analyze_chosen, summarise,
+    write_parquet,
+};
 use moescope_report::sanitize;
 use moescope_trace::Run;
 use serde_json::{Value, json};
 
-use crate::{args::Format, ui};
+use crate::ui;
 
-/// Every metric of one or more runs, as one long table.
+/// Every metric of one or more runs: as text in a line each, or all rows of one long table.
 #[derive(Args)]
 pub(crate) struct Analyze {
     /// Run directories.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "list", value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Only this metric; may be given several times.
+    /// Only this metric, with all its rows; may be given several times.
     #[arg(long = "metric", value_name = "NAME")]
     metrics: Vec<String>,
     /// Only the rows of single domains, or of single phases; by default those over all of both.
@@ -26,6 +33,12 @@ pub(crate) struct Analyze {
     /// How the table is printed.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// File to write; - is stdout.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// List the metrics with their definitions, and analyse nothing.
+    #[arg(long, conflicts_with_all = ["by", "output"])]
+    list: bool,
 }
 
 /// What a metric is split by.
@@ -35,71 +48,222 @@ enum By {
     Phase,
 }
 
-const HEADER: [&str; 11] = [
-    "run", "metric", "layer", "index", "domain", "phase", "value", "low", "high", "chance", "unit",
-];
+/// How the table is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns: a line per metric, or all rows of those named with --metric.
+    Text,
+    /// One JSON document.
+    Json,
+    /// Comma-separated values.
+    Csv,
+    /// A Parquet file.
+    Parquet,
+}
+
+/// Rows with the analysis they are from.
+type Rows<'a> = Vec<(&'a Analysis, &'a MetricRow)>;
 
 impl Analyze {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        if let Some(unknown) = self.metrics.iter().find(|n| METRICS.iter().all(|m| m.name != **n)) {
-            let known: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
-            bail!("--metric {unknown}: unknown; expected one of {}", known.join(", "));
+        let metrics = self.chosen()?;
+        if self.list {
+            return ui::print(&match self.format {
+                Format::Text => list(&metrics),
+                Format::Json => list_json(&metrics)?,
+                _ => bail!("--list: expected --format text or json"),
+            });
+        }
+        let stdout = self.output == Path::new("-");
+        if self.format == Format::Parquet && stdout && std::io::stdout().is_terminal() {
+            bail!("--format parquet: it is no text; name a file with -o FILE, or redirect stdout");
         }
         let runs = self.runs.iter().map(Run::open).collect::<Result<Vec<_>, _>>()?;
-        let (analyses, _) = analyze_all(&runs, &Options::default())?;
-        let rows = analyses.iter().flat_map(|analysis| {
-            let wanted = analysis.rows.iter().filter(|row| self.wants(row));
-            wanted.map(move |row| (analysis, row))
-        });
-        ui::print(&match self.format {
-            Format::Json => {
-                let rows: Vec<Value> = rows.map(|(analysis, row)| object(analysis, row)).collect();
-                serde_json::to_string_pretty(&rows)? + "\n"
+        let analyses = analyze_chosen(&runs, &Options::default(), &metrics)?;
+        let rows: Rows<'_> = analyses
+            .iter()
+            .flat_map(|analysis| self.wanted(analysis).into_iter().map(move |row| (analysis, row)))
+            .collect();
+        let bytes = match self.format {
+            Format::Text if self.metrics.is_empty() => {
+                let width = analyses.len() > 1;
+                summary(&rows, width).into_bytes()
             }
-            // Plain numbers and raw names: a file for other programs.
-            Format::Csv => {
-                let full = |x: f64| x.to_string();
-                ui::csv(
-                    &HEADER,
-                    &rows.map(|(a, r)| cells(a, r, str::to_owned, full)).collect::<Vec<_>>(),
-                )
+            Format::Text => long_text(&rows).into_bytes(),
+            Format::Csv => long_csv(&rows).into_bytes(),
+            Format::Json => long_json(&rows)?.into_bytes(),
+            Format::Parquet => {
+                let mut bytes = Vec::new();
+                write_parquet(&rows, &mut bytes).context("--format parquet")?;
+                bytes
             }
-            Format::Text => {
-                let shown = |name: &str| sanitize(name).into_owned();
-                ui::table(
-                    &HEADER,
-                    &rows.map(|(a, r)| cells(a, r, shown, short)).collect::<Vec<_>>(),
-                )
-            }
-        })?;
+        };
+        if stdout {
+            ui::print_bytes(&bytes)?;
+        } else {
+            fs::File::create(&self.output)
+                .and_then(|mut file| file.write_all(&bytes))
+                .with_context(|| format!("cannot write {}", self.output.display()))?;
+        }
         for analysis in &analyses {
-            for absent in analysis.absent.iter().filter(|a| self.names(a.metric)) {
+            for absent in &analysis.absent {
                 ui::note(format!("{}: {}: {}", analysis.name, absent.metric, absent.reason));
             }
         }
         Ok(())
     }
 
-    fn names(&self, metric: &str) -> bool {
-        self.metrics.is_empty() || self.metrics.iter().any(|name| name == metric)
-    }
-
-    fn wants(&self, row: &MetricRow) -> bool {
-        let split = match self.by {
-            Some(By::Domain) => row.domain.is_some(),
-            Some(By::Phase) => row.phase.is_some() && row.domain.is_none(),
-            // Some metrics exist by domain or by phase only.
-            None => (row.domain.is_none() || row.metric.starts_with("domain_")) && whole(row),
+    /// The metrics that were named, in the order of the registry; all where none was.
+    fn chosen(&self) -> anyhow::Result<Vec<&'static Metric>> {
+        if let Some(unknown) = self.metrics.iter().find(|n| METRICS.iter().all(|m| m.name != **n)) {
+            let known: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
+            bail!("--metric {unknown}: unknown; expected one of {}", known.join(", "));
+        }
+        let named = |metric: &&Metric| {
+            self.metrics.is_empty() || self.metrics.iter().any(|name| name == metric.name)
         };
-        split && self.names(row.metric)
+        Ok(METRICS.iter().filter(named).collect())
+    }
+
+    /// The rows that --by asks for: over all of both, unless a metric has no such rows.
+    fn wanted<'a>(&self, analysis: &'a Analysis) -> Vec<&'a MetricRow> {
+        let of_metric = |rows: &[&'a MetricRow]| -> Vec<&'a MetricRow> {
+            let mut rows = rows.to_vec();
+            match self.by {
+                Some(By::Domain) => rows.retain(|row| row.domain.is_some()),
+                Some(By::Phase) => rows.retain(|row| row.phase.is_some() && row.domain.is_none()),
+                None => {
+                    if rows.iter().any(|row| row.domain.is_none()) {
+                        rows.retain(|row| row.domain.is_none());
+                    }
+                    if rows.iter().any(|row| row.phase.is_none()) {
+                        rows.retain(|row| row.phase.is_none());
+                    }
+                }
+            }
+            rows
+        };
+        let rows: Vec<&MetricRow> = analysis.rows.iter().collect();
+        rows.chunk_by(|a, b| a.metric == b.metric).flat_map(of_metric).collect()
     }
 }
 
-/// Rows over both phases, and those of metrics that have no such row.
-fn whole(row: &MetricRow) -> bool {
-    row.phase.is_none() || ["throughput", "step_latency", "hit_rate_lru_warm"].contains(&row.metric)
+/// Name, unit, definition, chance level and source of each metric.
+fn list(metrics: &[&Metric]) -> String {
+    let mut text = String::new();
+    for metric in metrics {
+        text.push_str(&format!("{} ({}): {}\n", metric.name, metric.unit, metric.title));
+        text.push_str(&format!("    {}\n", metric.formula));
+        if !metric.chance.is_empty() {
+            text.push_str(&format!("    chance: {}\n", metric.chance));
+        }
+        text.push_str(&format!("    source: {}\n", metric.source));
+    }
+    text
 }
 
+fn list_json(metrics: &[&Metric]) -> anyhow::Result<String> {
+    let metrics: Vec<Value> = metrics
+        .iter()
+        .map(|metric| {
+            json!({
+                "metric": metric.name,
+                "title": metric.title,
+                "unit": metric.unit,
+                "formula": metric.formula,
+                "chance": metric.chance,
+                "source": metric.source,
+                "needs": metric.needs.iter().map(|need| need.what()).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&metrics)? + "\n")
+}
+
+/// A line per metric and run; per lag, size, percentile or rank where it has those.
+fn summary(rows: &Rows<'_>, several: bool) -> String {
+    let header =
+        ["metric", "at", "run", "mean", "lowest", "where", "highest", "where", "chance", "unit"];
+    let mut lines = Vec::new();
+    for of_run in rows.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
+        let Some(&(analysis, _)) = of_run.first() else { continue };
+        for line in summarise(of_run.iter().map(|(_, row)| *row)) {
+            let at: Vec<String> = [line.index.and(analysis.index_words(line.lowest))]
+                .into_iter()
+                .flatten()
+                .chain(line.phase.map(str::to_owned))
+                .collect();
+            let alone = line.rows == 1;
+            let place = |row: &MetricRow| if alone { String::new() } else { place(analysis, row) };
+            let value = |x: f64| if alone { String::new() } else { short(x) };
+            lines.push(vec![
+                line.metric.to_owned(),
+                at.join(" "),
+                sanitize(&analysis.labelled_name()).into_owned(),
+                short(line.mean),
+                value(line.lowest.value),
+                place(line.lowest),
+                value(line.highest.value),
+                place(line.highest),
+                line.chance.map_or_else(String::new, short),
+                line.unit.to_owned(),
+            ]);
+        }
+    }
+    // Runs beside each other: the lines of one metric together, in the order they came.
+    let order = |line: &Vec<String>| METRICS.iter().position(|metric| metric.name == line[0]);
+    lines.sort_by_key(order);
+    if several {
+        return ui::table(&header, &lines);
+    }
+    let without = |cells: Vec<String>| {
+        cells.into_iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, cell)| cell).collect()
+    };
+    let header: Vec<&str> = header.into_iter().filter(|name| *name != "run").collect();
+    ui::table(&header, &lines.into_iter().map(without).collect::<Vec<_>>())
+}
+
+/// Layer, domain and expert or pair of a row.
+fn place(analysis: &Analysis, row: &MetricRow) -> String {
+    use moescope_analysis::Index;
+    let within = match row.index {
+        Some(Index::Expert(_) | Index::Pair(..)) => analysis.index_words(row),
+        _ => None,
+    };
+    let layer = row.layer.map(|layer| format!("layer {layer}"));
+    let parts: Vec<String> = layer.into_iter().chain(row.domain.clone()).chain(within).collect();
+    sanitize(&parts.join(", ")).into_owned()
+}
+
+fn long_text(rows: &Rows<'_>) -> String {
+    let shown = |name: &str| sanitize(name).into_owned();
+    let columns = |cells: Vec<String>| {
+        cells.into_iter().enumerate().filter(|(at, _)| !MACHINE.contains(at)).map(|(_, c)| c)
+    };
+    let header: Vec<&str> = columns(TABLE_COLUMNS.map(str::to_owned).into())
+        .filter_map(|name| TABLE_COLUMNS.into_iter().find(|column| **column == name))
+        .collect();
+    let lines: Vec<Vec<String>> =
+        rows.iter().map(|(a, r)| columns(cells(a, r, shown, short)).collect()).collect();
+    ui::table(&header, &lines)
+}
+
+/// Columns for programs: the index as a kind and numbers.
+const MACHINE: std::ops::Range<usize> = 4..7;
+
+/// Plain numbers and raw names: a file for other programs.
+fn long_csv(rows: &Rows<'_>) -> String {
+    let full = |x: f64| x.to_string();
+    let cells = |(a, r): &(&Analysis, &MetricRow)| cells(a, r, str::to_owned, full);
+    ui::csv(&TABLE_COLUMNS, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+fn long_json(rows: &Rows<'_>) -> anyhow::Result<String> {
+    let rows: Vec<Value> = rows.iter().map(|(analysis, row)| object(analysis, row)).collect();
+    Ok(serde_json::to_string_pretty(&rows)? + "\n")
+}
+
+/// A row as [`TABLE_COLUMNS`].
 fn cells(
     analysis: &Analysis,
     row: &MetricRow,
@@ -107,11 +271,16 @@ fn cells(
     number: fn(f64) -> String,
 ) -> Vec<String> {
     let optional = |x: Option<f64>| x.map_or_else(String::new, number);
+    let whole = |n: Option<u32>| n.map_or_else(String::new, |n| n.to_string());
+    let numbers = row.index.map(|index| index.numbers());
     vec![
         name(&analysis.labelled_name()),
         row.metric.to_owned(),
         row.layer.map_or_else(String::new, |layer| layer.to_string()),
-        row.index.map_or_else(String::new, |index| name(&describe(analysis, row, index))),
+        analysis.index_words(row).map_or_else(String::new, |words| name(&words)),
+        row.index.map_or_else(String::new, |index| index.kind().to_owned()),
+        whole(numbers.map(|numbers| numbers.0)),
+        whole(numbers.and_then(|numbers| numbers.1)),
         row.domain.as_deref().map_or_else(String::new, &name),
         row.phase.unwrap_or_default().to_owned(),
         number(row.value),
@@ -122,28 +291,16 @@ fn cells(
     ]
 }
 
-/// The last coordinate in words.
-fn describe(analysis: &Analysis, row: &MetricRow, index: Index) -> String {
-    let domain = |i: u16| analysis.domains.get(usize::from(i)).map_or("?", String::as_str);
-    match index {
-        Index::Expert(e) => format!("expert {e}"),
-        Index::Rank(r) => format!("rank {r}"),
-        Index::Percentile(p) => format!("p{p}"),
-        Index::Pair(i, j) if row.metric == "domain_divergence" => {
-            format!("{} / {}", domain(i), domain(j))
-        }
-        Index::Pair(i, j) => format!("{i}, {j}"),
-        Index::Lag(n) => format!("lag {n}"),
-        Index::Size(n) => format!("size {n}"),
-    }
-}
-
 fn object(analysis: &Analysis, row: &MetricRow) -> Value {
+    let numbers = row.index.map(|index| index.numbers());
     json!({
         "run": analysis.labelled_name(),
         "metric": row.metric,
         "layer": row.layer,
-        "index": row.index.map(|index| describe(analysis, row, index)),
+        "index": analysis.index_words(row),
+        "index_kind": row.index.map(|index| index.kind()),
+        "index_first": numbers.map(|numbers| numbers.0),
+        "index_second": numbers.and_then(|numbers| numbers.1),
         "domain": row.domain,
         "phase": row.phase,
         "value": row.value,
