@@ -144,13 +144,11 @@ pub(crate) fn column_ratios(rows: &[f64], width: usize, scope: &Scope) -> Option
     let (total, columns) = sums.split_last().filter(|(total, _)| **total > 0.0)?;
     let resamples = &scope.resamples;
     let mut resampled = vec![Vec::with_capacity(resamples.len()); columns.len()];
-    let mut drawn = vec![0.0; width];
-    for r in 0..resamples.len() {
-        resamples.sums(r, rows, &mut drawn);
-        for (values, sum) in resampled.iter_mut().zip(&drawn) {
+    resamples.each_sum(resamples.len(), rows, width, |_, drawn| {
+        for (values, sum) in resampled.iter_mut().zip(drawn) {
             values.push(sum / drawn[width - 1]);
         }
-    }
+    });
     let of_column = |(sum, values): (&f64, &mut Vec<f64>)| {
         let value = sum / total;
         (value, resamples.interval(value, values, (0.0, 1.0)))

@@ -17,7 +17,7 @@ pub(crate) const PREFETCH_HIT_RATE: Metric = Metric {
     title: "Next-layer prefetch, hit rate",
     unit: "ratio",
     formula: "share of S_t(l) among the p experts f with the largest sum over e in S_t(l-1) of P(f given \
-              e), counted on the half of the sequences that t is not in",
+              e), P counted on one half of the sequences, t from the other",
     chance: "p/E",
     source: "Prefetch by transition counts while the layer before computes. At most 2^17 tokens, evenly \
              spread, are looked at per layer",
@@ -49,7 +49,7 @@ struct Prefetch {
     experts: usize,
     /// Needed experts over tokens looked at.
     top_k: f64,
-    /// Hits by p and lookups, `[G, E + 1]`.
+    /// Hits by p and lookups, `[U, E + 1]`, of the groups of the second half.
     hits: Vec<f64>,
 }
 
@@ -64,9 +64,9 @@ fn rows(study: &Study<'_>, metric: &Metric) -> Vec<MetricRow> {
 }
 
 fn of_prefetch(study: &Study<'_>, metric: &Metric, prefetch: &Prefetch) -> Vec<MetricRow> {
-    let scope = study.overall();
+    let scope = &study.halves()[1];
     let wasted = metric.name == PREFETCH_WASTED.name;
-    let row = study.row(metric.name, metric.unit, scope);
+    let row = study.row(metric.name, metric.unit, study.overall());
     let estimates = column_ratios(&prefetch.hits, prefetch.experts + 1, scope).unwrap_or_default();
     (1u32..)
         .zip(estimates)
@@ -91,7 +91,9 @@ fn of_prefetch(study: &Study<'_>, metric: &Metric, prefetch: &Prefetch) -> Vec<M
         .collect()
 }
 
-/// Two-fold: each half is foretold from the other. `None` where a half is empty or the tables would
+/// The second half is foretold from the first. The first from the second too would not make a better
+/// interval: both directions rise and fall with the same accidents, which resampling what is foretold
+/// does not see. `None` where a half is empty or the tables would
 /// be too large.
 fn simulate(study: &Study<'_>, place: usize) -> Option<Prefetch> {
     let (from, to) = (&study.data.layers[place - 1], &study.data.layers[place]);
@@ -110,14 +112,15 @@ fn simulate(study: &Study<'_>, place: usize) -> Option<Prefetch> {
     }
     let mut hits = vec![Hits::new(to.experts, 1); study.groups.len()];
     let mut tokens = 0;
-    for (learn, test) in [(0, 1), (1, 0)] {
-        let transitions = Transitions::learn(from, to, halves[learn].iter().copied());
-        transitions.rank(from, to, halves[test].iter().copied(), |token, places| {
-            // Multiples of the stride are numbered as the groups were written down.
-            hits[group_of[token / stride]].add(places);
-            tokens += 1;
-        });
-    }
+    let [learn, test] = halves;
+    let transitions = Transitions::learn(from, to, learn.into_iter());
+    transitions.rank(from, to, test.into_iter(), |token, places| {
+        // Multiples of the stride are numbered as the groups were written down.
+        hits[group_of[token / stride]].add(places);
+        tokens += 1;
+    });
+    let hits: Vec<Hits> =
+        study.halves()[1].units.iter().map(|&group| hits[group as usize].clone()).collect();
     let lookups: u64 = hits.iter().map(Hits::requests).sum();
     Some(Prefetch {
         layer: Some(to.layer),
