@@ -2,6 +2,7 @@
 
 mod between;
 mod caveats;
+mod locality;
 mod routing;
 mod speed;
 mod words;
@@ -19,11 +20,12 @@ pub struct Finding {
     pub headline: String,
     /// What it rests on: base, interval, chance level. Whole sentences.
     pub detail: String,
-    /// Id of the report figure that shows it: `utilisation`, `utilisation-difference`, `balance`,
-    /// `specialisation`, `confidence`, `latency`, `memory`, `throughput`.
+    /// Id of the report figure that shows it, such as `utilisation` or `hit-rate`.
     pub figure: Option<&'static str>,
-    /// Size of the effect: the absolute natural logarithm of the ratio between the two things
-    /// the headline sets against each other (value and chance level, run and base).
+    /// Size of the effect: the absolute natural logarithm of the ratio between a value and what was to
+    /// be expected (its chance level, the other run, the bytes of the weights), so that a share, a
+    /// speed and an entropy compare: 0.69 is twice or half. A mean log-probability and an information
+    /// are logarithms of ratios already. A finding that is held against nothing has 0.
     pub effect: f64,
     /// Whether it is a reservation about the runs rather than a result. Reservations come first.
     pub caveat: bool,
@@ -38,6 +40,7 @@ pub struct Finding {
 pub fn findings(analyses: &[Analysis], comparisons: &[Comparison]) -> Vec<Finding> {
     let mut findings = caveats::caveats(analyses);
     findings.extend(routing::findings(analyses));
+    findings.extend(locality::findings(analyses));
     findings.extend(speed::findings(analyses));
     findings.extend(between::findings(analyses, comparisons));
     // Stable: equal effects stay in the order above.

@@ -4,7 +4,7 @@ use moescope_analysis::{Analysis, Finding, RunData, analyze_data, compare, findi
 use moescope_trace::Phase::{Decode, Prefill};
 use moescope_trace::manifest::{DeviceType, TimingMode};
 
-use crate::support::{FAST, SMALL, Shape, steps, uniform};
+use crate::support::{FAST, SMALL, Shape, run, steps, uniform};
 
 /// A run of SMALL's shape in which sequence n has a prefill pass and a decode pass.
 fn timed(prefill_ns: u64, decode_ns: impl Fn(u64) -> u64) -> RunData {
@@ -50,7 +50,7 @@ fn prefill_and_decode() {
         "Prompts are read at 4,984 tokens/s and text is generated at 1,000 tokens/s"
     );
     assert!(speed[0].detail.contains("on flex, Some CPU"), "{speed:?}");
-    assert!((speed[0].effect - 4.984f64.ln()).abs() < 0.01);
+    assert_eq!(speed[0].effect, 0.0, "it is held against nothing");
     assert!(about(&found, "latency").is_empty(), "an even latency has no tail: {found:?}");
 }
 
@@ -184,4 +184,24 @@ fn results_are_ranked() {
         found.iter().filter(|finding| !finding.caveat).map(|finding| finding.effect).collect();
     assert!(effects.len() >= 2 && effects.is_sorted_by(|a, b| a >= b), "{effects:?}");
     assert!(found.iter().all(|finding| finding.headline.contains("partial")), "{found:?}");
+}
+
+/// A planted repetition is found, with the figure that shows it; the largest effect comes first.
+#[test]
+fn a_text_that_repeats_itself() {
+    // Each sequence keeps to two of eight experts.
+    let shape = Shape { experts: 8, top_k: 2, ..SMALL };
+    let data = run(shape, 1, |sequence, _, _, _, chosen| {
+        let first = (sequence * 2 % 8) as u16;
+        chosen.extend([first, first + 1]);
+    });
+    let found = findings(&[analyze_data(&data, &FAST)], &[]);
+    let figures: Vec<&str> = found.iter().filter_map(|finding| finding.figure).collect();
+    for figure in ["hit-rate", "reuse", "path"] {
+        assert_eq!(figures.iter().filter(|id| **id == figure).count(), 1, "{figure}: {found:?}");
+    }
+    let reuse = about(&found, "reuse");
+    assert!(reuse[0].headline.contains("uses 100 % of a token's experts again"), "{reuse:?}");
+    assert!((reuse[0].effect - 4f64.ln()).abs() < 1e-9);
+    assert!(found.is_sorted_by(|a, b| a.caveat > b.caveat || a.effect >= b.effect));
 }

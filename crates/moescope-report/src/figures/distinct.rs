@@ -54,17 +54,23 @@ fn passes(run: &Run<'_>, phase: Phase) -> Vec<(f64, f64)> {
     passes
 }
 
+/// Whether passes of a phase differ in the experts they need: decoding one sequence, each needs k.
+fn varies(data: &Data<'_>, phase: Phase) -> bool {
+    let all = || data.runs.iter().flat_map(|run| passes(run, phase)).map(|pass| pass.0);
+    all().fold(0.0, f64::max) - all().fold(f64::INFINITY, f64::min) > 0.01
+}
+
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let keys = run_keys(canvas, data, |run| {
-        PHASES.iter().any(|(phase, _)| !passes(run, *phase).is_empty())
+        PHASES.iter().any(|(phase, _)| varies(data, *phase) && !passes(run, *phase).is_empty())
     });
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let shown: Vec<_> = PHASES
         .iter()
+        .filter(|(phase, _)| varies(data, *phase))
         .map(|&(phase, name)| {
             (name, data.runs.iter().map(|run| passes(run, phase)).collect::<Vec<_>>())
         })
-        .filter(|(_, runs)| runs.iter().any(|passes| !passes.is_empty()))
         .collect();
     let (places, height) = lay_out(canvas, top, shown.len(), 300.0, 250.0);
     for ((name, runs), place) in shown.into_iter().zip(places) {
@@ -114,7 +120,7 @@ fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "A mark is a forward pass: how many different experts its tokens selected, mean over layers, and how \
          long it took. Where weights have to be read from memory, more experts take longer; a prefill pass of \
-         more tokens also computes more. With one sequence a decode pass always reads k.",
+         more tokens also computes more. Decoding one sequence, every pass needs k: that is not drawn.",
     );
     for run in &data.runs {
         for (phase, name) in PHASES {

@@ -103,15 +103,22 @@ fn ink(place: usize) -> Ink {
     if place < NAMED { Ink::series(place) } else { Ink::Missing }
 }
 
+/// Most of a column's height that the experts without a name get: they would leave no room for paths.
+const REST: f64 = 0.22;
+
 /// Top and bottom of each part of a column.
 fn stacked(sizes: &[f64; NAMED + 1], top: f64, height: f64) -> [(f64, f64); NAMED + 1] {
     const GAP: f64 = 3.0;
     let total: f64 = sizes.iter().sum::<f64>().max(1.0);
     let room = height - GAP * NAMED as f64;
-    let mut y = top;
+    let rest = (sizes[NAMED] / total).min(REST);
+    let named = (total - sizes[NAMED]).max(1.0);
+    let (mut y, mut place) = (top, 0);
     sizes.map(|size| {
+        let share = if place == NAMED { rest } else { size / named * (1.0 - rest) };
+        place += 1;
         let from = y;
-        y += size / total * room + GAP;
+        y += share * room + GAP;
         (from, y - GAP)
     })
 }
@@ -119,7 +126,7 @@ fn stacked(sizes: &[f64; NAMED + 1], top: f64, height: f64) -> [(f64, f64); NAME
 fn flow(canvas: &Canvas<'_>, place_on: Place, pairs: &[Transitions]) {
     let columns = columns(pairs);
     let (top, height) = (place_on.y + 18.0, place_on.h - 40.0);
-    let right = place_on.w - BAR - 22.0;
+    let right = place_on.w - BAR - 32.0;
     let x_of = |n: usize| place_on.x + right * n as f64 / (columns.len() - 1).max(1) as f64;
     let stacks: Vec<_> = columns.iter().map(|c| stacked(&c.sizes, top, height)).collect();
     for (n, pair) in pairs.iter().enumerate() {
@@ -140,7 +147,10 @@ fn flow(canvas: &Canvas<'_>, place_on: Place, pairs: &[Transitions]) {
                 let count = flows[i][j];
                 let out = count * scale(&stacks[n][i], from.sizes[i]);
                 let into = count * scale(&stacks[n + 1][j], to.sizes[j]);
-                ribbons.push((count, i, [left[i], out, right[j], into]));
+                // From the rest to the rest there is no path to follow.
+                if i < NAMED || j < NAMED {
+                    ribbons.push((count, i, [left[i], out, right[j], into]));
+                }
                 left[i] += out;
                 right[j] += into;
             }
@@ -243,9 +253,10 @@ fn surest(pairs: &[Transitions]) -> Option<(u16, usize, u16, usize, f64)> {
 
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(format!(
-        "Each token takes its first expert of a layer and then its first of the next: the width of a band is \
-         the number of tokens. Of each layer the {NAMED} experts that come first most often are named, in the \
-         order of their colours; the rest is grey. Of many layers the neighbours that tell most of each other \
+        "Each token takes its first expert of a layer and then its first of the next: the width of a band \
+         at either end is the expert's share of tokens that takes it. Of each layer the {NAMED} experts that \
+         come first most often are named, in the order of their colours; the rest is grey and drawn smaller \
+         than it is. Of many layers the neighbours that tell most of each other \
          are drawn."
     ));
     if data.has("path_information") {

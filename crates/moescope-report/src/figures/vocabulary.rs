@@ -82,7 +82,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 list.iter().map(|s| fit(&name(s), SMALL, place.w * 0.3)).collect();
             let widest = names.iter().map(|n| text_width(n, SMALL)).fold(0.0, f64::max);
             let left = place.x + widest + 8.0;
-            let right = place.x + place.w - 108.0;
+            let right = place.x + place.w - 120.0;
             let x_of = |share: f64| left + (right - left) * share.clamp(0.0, 1.0);
             let top = place.y + 20.0;
             for (row, (specialist, name)) in list.iter().zip(&names).enumerate() {

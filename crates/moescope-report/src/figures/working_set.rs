@@ -24,8 +24,10 @@ const VIEWS: [(&str, &str, &str); 2] = [
     ("batch_working_set", "A batch", "sequences, a token of each"),
 ];
 
+/// Over all tokens; batches are of one phase, and of generated tokens where there are some.
 fn curve(run: &Run<'_>, metric: &'static str) -> Vec<Point> {
-    run.mean_by_size(metric, None)
+    let whole = run.mean_by_size(metric, None);
+    if whole.is_empty() { run.mean_by_size(metric, run.generation(metric)) } else { whole }
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
