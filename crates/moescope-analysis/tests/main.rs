@@ -15,6 +15,8 @@ mod docs;
 mod edges;
 #[path = "main/findings.rs"]
 mod findings;
+#[path = "main/gate.rs"]
+mod gate;
 #[path = "main/hand.rs"]
 mod hand;
 #[path = "main/hand_structure.rs"]

@@ -35,9 +35,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trend;
 
 pub use error::ReportError;
 pub use markdown::markdown_escape;
 pub use render::{ReportOptions, ReportPaths, render};
 pub use sanitize::{sanitize, shell_command};
 pub use sections::section_names;
+pub use trend::draw_trends;

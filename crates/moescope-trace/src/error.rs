@@ -43,15 +43,15 @@ pub enum TraceError {
         reason: String,
     },
 
-    /// The run was written with another layout.
+    /// A run, bench result or history was written with another layout.
     #[error(
-        "{path}: the run has schema version {found}, this moescope reads version {supported}; \
-         use a moescope that reads version {found}, or record the run again"
+        "{path}: written with schema version {found}, this moescope reads version {supported}; \
+         use a moescope that reads version {found}, or record it again"
     )]
     UnsupportedSchema {
-        /// The manifest.
+        /// The file.
         path: PathBuf,
-        /// Version in the manifest.
+        /// Version in it.
         found: u64,
         /// The only version this build reads.
         supported: u32,
@@ -150,6 +150,29 @@ pub enum TraceError {
         found: usize,
         /// Values the other columns call for.
         expected: usize,
+    },
+
+    /// A file given as a bench result is something else.
+    #[error(
+        "{path} is not a bench result: {reason}; expected JSON as `moescope bench --format json` \
+         writes it"
+    )]
+    NotABench {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A bench result has a row that can't be used.
+    #[error("{path}: row {row}: {problem}; measure it again")]
+    BadBench {
+        /// The file.
+        path: PathBuf,
+        /// The row's configuration.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
     },
 
     /// The operating system refused.

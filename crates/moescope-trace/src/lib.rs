@@ -18,6 +18,10 @@
 //! encodes on a thread of its own. A reader opens a [`Run`] and takes lazy frames
 //! ([`Run::routing`]) or plain vectors ([`Run::read_routing`], [`Run::read`]).
 //!
+//! A bench result ([`bench`]) is a JSON file beside runs: times per configuration of a model and what they
+//! depend on ([`fingerprint`]). A history ([`history`]) is a directory of Parquet files with one row per
+//! metric of a measurement.
+//!
 //! # Letters
 //!
 //! | letter | means |
@@ -28,7 +32,10 @@
 //! | K | experts a token selects in a layer (`top_k`) |
 //! | R | rows of a table; T * L for `routing/` |
 
+pub mod bench;
 pub mod columns;
+pub mod fingerprint;
+pub mod history;
 pub mod manifest;
 pub mod schema;
 
@@ -46,8 +53,10 @@ mod vectors;
 mod writer;
 
 pub use background::BackgroundWriter;
+pub use bench::BenchResult;
 pub use columns::{LayerColumns, Phase, RoutingColumns, StepColumns, TokenColumns};
 pub use error::TraceError;
+pub use fingerprint::Fingerprint;
 pub use manifest::{Manifest, SCHEMA_VERSION};
 pub use reader::{RoutingFields, Run};
 pub use tables::{LayerTable, Lists, RoutingTable, StepTable, TokenTable};

@@ -144,6 +144,7 @@ fn matches(kind: Kind, found: &ArrowDataType) -> bool {
         | (Kind::U32, Arrow::UInt32)
         | (Kind::U64, Arrow::UInt64)
         | (Kind::F32, Arrow::Float32)
+        | (Kind::F64, Arrow::Float64)
         | (Kind::Text, Arrow::Utf8 | Arrow::LargeUtf8 | Arrow::Utf8View) => true,
         (Kind::ListU16, Arrow::List(field) | Arrow::LargeList(field)) => {
             matches(Kind::U16, field.dtype())

@@ -15,6 +15,8 @@ pub enum Kind {
     U64,
     /// Float, 32 bits.
     F32,
+    /// Float, 64 bits.
+    F64,
     /// UTF-8 text.
     Text,
     /// List of unsigned 16-bit numbers.
@@ -31,6 +33,7 @@ impl Kind {
             Kind::U32 => DataType::UInt32,
             Kind::U64 => DataType::UInt64,
             Kind::F32 => DataType::Float32,
+            Kind::F64 => DataType::Float64,
             Kind::Text => DataType::String,
             Kind::ListU16 => DataType::List(Box::new(DataType::UInt16)),
             Kind::ListF32 => DataType::List(Box::new(DataType::Float32)),
@@ -69,11 +72,11 @@ pub struct TableSpec {
     pub columns: &'static [ColumnSpec],
 }
 
-const fn column(name: &'static str, kind: Kind) -> ColumnSpec {
+pub(crate) const fn column(name: &'static str, kind: Kind) -> ColumnSpec {
     ColumnSpec { name, kind, presence: Presence::Always }
 }
 
-const fn nullable(name: &'static str, kind: Kind) -> ColumnSpec {
+pub(crate) const fn nullable(name: &'static str, kind: Kind) -> ColumnSpec {
     ColumnSpec { name, kind, presence: Presence::Nullable }
 }
 

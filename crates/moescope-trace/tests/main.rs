@@ -9,8 +9,12 @@ mod common;
 
 #[path = "main/background.rs"]
 mod background;
+#[path = "main/bench.rs"]
+mod bench;
 #[path = "main/damage.rs"]
 mod damage;
+#[path = "main/history.rs"]
+mod history;
 #[path = "main/killed.rs"]
 mod killed;
 #[path = "main/opening.rs"]

@@ -1,6 +1,6 @@
 //! The commands and the options that mean the same in all of them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 use moescope_model::{DType, DeviceChoice, MoeImpl};
@@ -22,6 +22,10 @@ pub(crate) enum Command {
     Compare(commands::compare::Compare),
     /// What a run's routing would mean on another machine: caches, predicted speed, placement.
     Simulate(commands::simulate::Simulate),
+    /// Verdict for CI over two measurements: exit code 0 passed, 1 regressed, 2 an error.
+    Gate(commands::gate::Gate),
+    /// Measurements over time: keep them, find where they change, draw them.
+    History(commands::history::History),
     /// Parameters, bytes and MoE shape of a model.
     Inspect(commands::inspect::Inspect),
     /// Devices and their limits.
@@ -29,8 +33,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn execute(self) -> anyhow::Result<()> {
-        match self {
+    pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        let done = match self {
+            Command::Gate(gate) => return gate.execute(),
             Command::Demo(demo) => demo.execute(),
             Command::Run(run) => run.execute(),
             Command::Analyze(analyze) => analyze.execute(),
@@ -38,8 +43,10 @@ impl Command {
             Command::Compare(compare) => compare.execute(),
             Command::Simulate(simulate) => simulate.execute(),
             Command::Inspect(inspect) => inspect.execute(),
+            Command::History(history) => history.execute(),
             Command::Devices(devices) => devices.execute(),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

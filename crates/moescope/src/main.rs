@@ -1,6 +1,7 @@
 //! `moescope`: measure and explain Mixture-of-Experts language models.
 //!
-//! stdout carries results; progress and notes go to stderr. Exit code 0 is success, 2 an error.
+//! stdout carries results; progress and notes go to stderr. Exit code 0 is success, 1 a regression that
+//! `gate` found, 2 an error.
 
 mod args;
 mod commands;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Cli::parse().command.execute() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             print_error(&error);
             ExitCode::from(2)

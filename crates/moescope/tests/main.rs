@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod compare;
+mod gate;
 mod hostile;
 mod hub;
 #[path = "../../moescope-model/tests/hub_server.rs"]

@@ -1,0 +1,203 @@
+//! What is deterministic: any difference beyond a tight limit counts.
+
+use moescope_trace::bench::Facts;
+
+use super::evidence::{Evidence, Row};
+use super::{Check, GateOptions, Outcome};
+use crate::compare::{TokenWise, compare};
+use crate::options::Options;
+
+/// Checks the facts of all rows that both have. `others` are further measurements of the same two: a
+/// fact that differs between those of one side is not deterministic and decides nothing.
+pub(super) fn check(
+    base: &Evidence,
+    new: &Evidence,
+    others: &[(Evidence, Evidence)],
+    options: &GateOptions,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for row in &base.rows {
+        let Some(other) = new.row(&row.name) else { continue };
+        let mut found = of_row(base, new, row, other, options);
+        let again = others
+            .iter()
+            .filter_map(|(base, new)| Some((base.row(&row.name)?, new.row(&row.name)?)));
+        let again: Vec<(&Row, &Row)> = again.collect();
+        for check in &mut found {
+            let varies = again.iter().any(|(a, b)| {
+                differs(check.metric, &row.facts, &a.facts)
+                    || differs(check.metric, &other.facts, &b.facts)
+            });
+            if varies {
+                check.outcome = Outcome::Undecided;
+                check.note = Some("it varies between runs of the same command".into());
+            }
+        }
+        checks.extend(found.into_iter().filter(|check| options.checks(check.metric)));
+    }
+    checks
+}
+
+/// Whether a fact that has to be the same every time is not.
+fn differs(fact: &str, a: &Facts, b: &Facts) -> bool {
+    match fact {
+        "tokens" => a.tokens_hash != b.tokens_hash,
+        "routing" => a.routing_hash != b.routing_hash,
+        "balance" => a.load_variation != b.load_variation,
+        "bytes_per_token" => a.bytes_per_token != b.bytes_per_token,
+        "dispatches" => a.dispatches != b.dispatches,
+        _ => false,
+    }
+}
+
+fn of_row(
+    base: &Evidence,
+    new: &Evidence,
+    row: &Row,
+    other: &Row,
+    options: &GateOptions,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let (a, b, limits) = (&row.facts, &other.facts, &options.limits);
+    if row.error.is_some() || other.error.is_some() {
+        let state = |row: &Row| row.error.clone().unwrap_or_else(|| "completed".into());
+        let (base, new) = (state(row), state(other));
+        let mut check = blank(row, "completed", base, new, "as the base");
+        check.outcome = match (&row.error, &other.error) {
+            (None, Some(_)) => Outcome::Regressed,
+            (Some(_), None) => Outcome::Improved,
+            _ => Outcome::Undecided,
+        };
+        checks.push(check);
+    }
+    checks.extend(equal(row, "tokens", &a.tokens_hash, &b.tokens_hash));
+    checks.extend(equal(row, "routing", &a.routing_hash, &b.routing_hash).map(|check| {
+        // Runs keep every decision: how much of them agrees can be said.
+        match check.outcome == Outcome::Regressed {
+            true => overlap(check, base, new, limits.routing_overlap),
+            false => check,
+        }
+    }));
+    let plain = |x: f64| format!("{x:.4}");
+    let bytes = |x: f64| format!("{x:.0} B");
+    let (variation, other_variation) = (a.load_variation, b.load_variation);
+    let balance = growth(row, "balance", variation, other_variation, limits.balance, plain);
+    // Loads that became more even are another routing all the same.
+    checks.extend(balance.map(|mut check| {
+        if check.outcome == Outcome::Improved {
+            check.outcome = Outcome::Regressed;
+        }
+        check.limit = format!("within {}", percent(limits.balance));
+        check
+    }));
+    let wide = |x: Option<u64>| x.map(|x| x as f64);
+    let (in_use, other_in_use) = (wide(a.peak_bytes_in_use), wide(b.peak_bytes_in_use));
+    checks.extend(growth(row, "peak_bytes", in_use, other_in_use, limits.peak_bytes, bytes));
+    let (read, other_read) = (a.bytes_per_token, b.bytes_per_token);
+    checks.extend(growth(row, "bytes_per_token", read, other_read, limits.bytes_per_token, bytes));
+    checks.extend(growth(row, "dispatches", a.dispatches, b.dispatches, limits.dispatches, |x| {
+        format!("{x:.0}")
+    }));
+    checks
+}
+
+fn blank(row: &Row, metric: &'static str, base: String, new: String, limit: &str) -> Check {
+    Check {
+        row: row.name.clone(),
+        metric,
+        hard: true,
+        base,
+        new,
+        ratio: None,
+        interval: None,
+        p: None,
+        limit: limit.to_owned(),
+        outcome: Outcome::Passed,
+        note: None,
+    }
+}
+
+const ABSENT: &str = "not recorded";
+
+/// A hash that has to be the same; `None` where neither side has it.
+fn equal(
+    row: &Row,
+    metric: &'static str,
+    base: &Option<String>,
+    new: &Option<String>,
+) -> Option<Check> {
+    if base.is_none() && new.is_none() {
+        return None;
+    }
+    let short = |hash: &Option<String>| match hash {
+        Some(hash) => hash.chars().take(12).collect(),
+        None => ABSENT.to_owned(),
+    };
+    let mut check = blank(row, metric, short(base), short(new), "equal");
+    check.outcome = match (base, new) {
+        (Some(a), Some(b)) if a == b => Outcome::Passed,
+        (Some(_), Some(_)) => Outcome::Regressed,
+        _ => Outcome::Undecided,
+    };
+    Some(check)
+}
+
+/// The routing of two runs that is not equal: how much of it is.
+fn overlap(mut check: Check, base: &Evidence, new: &Evidence, least: f64) -> Check {
+    let (Some(a), Some(b)) = (&base.run, &new.run) else { return check };
+    let comparison = compare(a, b, &Options { resamples: 0, ..Options::default() });
+    match (
+        comparison.token_wise,
+        comparison.rows.iter().find(|r| r.metric == "routing_overlap" && r.layer.is_none()),
+    ) {
+        (TokenWise::Compared { tokens, .. }, Some(row)) => {
+            check.new = format!("overlap {:.4}", row.value);
+            check.limit = format!("overlap of at least {least}");
+            check.note = Some(format!("over {tokens} tokens that both read"));
+            if row.value >= least {
+                check.outcome = Outcome::Passed;
+            }
+        }
+        (TokenWise::Refused(refusal), _) => check.note = Some(refusal.to_string()),
+        _ => {}
+    }
+    check
+}
+
+/// A number that may grow by a share; `None` where neither side has it.
+fn growth(
+    row: &Row,
+    metric: &'static str,
+    base: Option<f64>,
+    new: Option<f64>,
+    limit: f64,
+    show: impl Fn(f64) -> String,
+) -> Option<Check> {
+    if base.is_none() && new.is_none() {
+        return None;
+    }
+    let text = |x: Option<f64>| x.map_or_else(|| ABSENT.to_owned(), &show);
+    let limit_text = format!("at most +{}", percent(limit));
+    let mut check = blank(row, metric, text(base), text(new), &limit_text);
+    let (Some(base), Some(new)) = (base, new) else {
+        check.outcome = Outcome::Undecided;
+        return Some(check);
+    };
+    check.ratio = (base > 0.0).then(|| new / base);
+    // Sums of floating-point numbers in another order differ in their last bits.
+    let slack = base.abs() * 1e-9;
+    check.outcome = if new > base * (1.0 + limit) + slack {
+        Outcome::Regressed
+    } else if new < base * (1.0 - limit) - slack {
+        Outcome::Improved
+    } else {
+        Outcome::Passed
+    };
+    Some(check)
+}
+
+/// A share in percent, no digits that say nothing.
+pub(super) fn percent(share: f64) -> String {
+    let text = format!("{:.2}", share * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}

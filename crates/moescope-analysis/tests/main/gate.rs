@@ -1,0 +1,388 @@
+//! The gate on measurements with known answers.
+
+use moescope_analysis::gate::{
+    Across, Evidence, GateError, GateOptions, Outcome, Verdict, judge, judge_pairs,
+};
+use moescope_analysis::rng::Rng;
+use moescope_trace::bench::{
+    BENCH_KIND, BENCH_SCHEMA_VERSION, BenchResult, BenchRow, Configuration, Facts, Sample,
+};
+use moescope_trace::fingerprint::{Autotune, Fingerprint, MachineState};
+use moescope_trace::manifest::{DeviceInfo, DeviceType, HostInfo, ModelInfo, MoeShape, Weights};
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint {
+        model: ModelInfo {
+            name: "m".into(),
+            source: "m".into(),
+            architecture: "A".into(),
+            config_hash: "c".into(),
+            weights_hash: "w".into(),
+            dtype: "f32".into(),
+            quantisation: None,
+            total_parameters: 10,
+            active_parameters: 5,
+            bytes: 40,
+            weights: Weights::Trained,
+        },
+        moe: MoeShape::default(),
+        moe_impl: "selected".into(),
+        device: DeviceInfo {
+            backend: "flex".into(),
+            adapter: "cpu".into(),
+            driver: None,
+            driver_version: None,
+            vendor_id: None,
+            device_id: None,
+            device_type: DeviceType::Cpu,
+            limits: Default::default(),
+        },
+        host: HostInfo { cpu: "cpu".into(), cores: 2, ram_bytes: 1 << 34, os: "os".into() },
+        moescope_version: "1".into(),
+        git_commit: Some("abc".into()),
+        state: MachineState::default(),
+        autotune: Autotune::default(),
+    }
+}
+
+/// A bench of two rows whose times are around 1 ms and 2 ms per token, `slow` times as long, with 2 %
+/// of noise.
+fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchResult {
+    let row = |prompt, base_ns: f64, rng: &mut Rng| BenchRow {
+        configuration: Configuration {
+            workload: "text".into(),
+            prompt,
+            generate: 8,
+            depth: 0,
+            batch: 1,
+        },
+        error: None,
+        cold: None,
+        warm_ups: 2,
+        samples: (0..samples)
+            .map(|at| {
+                let mut ns = |tokens: f64| {
+                    (base_ns * tokens * slow(at) * (0.02 * rng.normal()).exp()) as u64
+                };
+                Sample {
+                    at_ns: at as u64,
+                    prefill_ns: Some(ns(f64::from(prompt))),
+                    decode_ns: (0..8).map(|_| ns(1.0)).collect(),
+                    joules: None,
+                }
+            })
+            .collect(),
+        facts: Facts {
+            tokens_hash: Some("t".into()),
+            routing_hash: Some("r".into()),
+            load_variation: Some(0.5),
+            peak_bytes_in_use: Some(1000),
+            bytes_per_token: Some(5000.0),
+            dispatches: Some(12.0),
+            ..Facts::default()
+        },
+    };
+    BenchResult {
+        kind: BENCH_KIND.into(),
+        schema_version: BENCH_SCHEMA_VERSION,
+        id: "i".into(),
+        created_at: "2026-07-01T00:00:00Z".into(),
+        command: vec![],
+        fingerprint: fingerprint(),
+        peaks: None,
+        rows: vec![row(16, 1e6, rng), row(64, 2e6, rng)],
+    }
+}
+
+fn evidence(bench: &BenchResult) -> Evidence {
+    Evidence::of_bench("file", std::slice::from_ref(bench)).unwrap()
+}
+
+fn compare(base: &BenchResult, new: &BenchResult) -> Verdict {
+    let options = GateOptions::default();
+    judge(&evidence(base), &evidence(new), None, &options, Across::default()).unwrap()
+}
+
+fn outcomes(verdict: &Verdict, hard: bool) -> Vec<Outcome> {
+    verdict.checks.iter().filter(|check| check.hard == hard).map(|check| check.outcome).collect()
+}
+
+#[test]
+fn the_same_twice_passes() {
+    let mut rng = Rng::new(1);
+    let (base, new) = (bench(10, |_| 1.0, &mut rng), bench(10, |_| 1.0, &mut rng));
+    let verdict = compare(&base, &new);
+    assert!(!verdict.regressed, "{verdict:?}");
+    // Two rows of six facts and two times.
+    assert_eq!(outcomes(&verdict, true), vec![Outcome::Passed; 12]);
+    assert_eq!(outcomes(&verdict, false), vec![Outcome::Passed; 4]);
+}
+
+#[test]
+fn a_tenth_slower_fails_and_a_tenth_faster_is_said() {
+    let mut rng = Rng::new(2);
+    let base = bench(10, |_| 1.0, &mut rng);
+    let slow = bench(10, |_| 1.10, &mut rng);
+    let verdict = compare(&base, &slow);
+    assert!(verdict.regressed);
+    assert_eq!(outcomes(&verdict, false), vec![Outcome::Regressed; 4]);
+    let check = &verdict.checks[0];
+    let (low, high) = check.interval.unwrap();
+    assert!(low > 1.05 && low < 1.1 && high > 1.1 && check.p.unwrap() < 0.001, "{check:?}");
+    assert!(check.note.as_ref().unwrap().contains("agree"), "{check:?}");
+    let verdict = compare(&slow, &base);
+    assert!(!verdict.regressed);
+    assert_eq!(outcomes(&verdict, false), vec![Outcome::Improved; 4]);
+}
+
+#[test]
+fn certain_and_small_is_no_regression() {
+    let mut rng = Rng::new(3);
+    let base = bench(60, |_| 1.0, &mut rng);
+    let verdict = compare(&base, &bench(60, |_| 1.03, &mut rng));
+    assert!(!verdict.regressed);
+    assert!(verdict.checks.iter().filter(|c| !c.hard).all(|c| c.p.unwrap() < 0.01));
+}
+
+#[test]
+fn a_disturbance_in_one_half_is_suspected_only() {
+    let mut rng = Rng::new(4);
+    let base = bench(20, |_| 1.0, &mut rng);
+    let new = bench(20, |at| if at < 9 { 1.0 } else { 1.4 }, &mut rng);
+    let verdict = compare(&base, &new);
+    assert!(!verdict.regressed, "{verdict:?}");
+    assert_eq!(outcomes(&verdict, false), vec![Outcome::Suspected; 4]);
+
+    // The same with a second pair of files: they decide.
+    let slow = bench(20, |_| 1.2, &mut rng);
+    let options = GateOptions::default();
+    let again = |second: &BenchResult| {
+        let retry = (&evidence(&base), &evidence(second));
+        let (base, new) = (evidence(&base), evidence(&new));
+        judge(&base, &new, Some(retry), &options, Across::default()).unwrap()
+    };
+    assert!(again(&slow).regressed);
+    assert!(!again(&base).regressed);
+}
+
+#[test]
+fn facts_fail_without_statistics() {
+    let mut rng = Rng::new(5);
+    let base = bench(5, |_| 1.0, &mut rng);
+    type Change = fn(&mut Facts);
+    let changes: [(&str, Change, Outcome); 9] = [
+        ("tokens", |f| f.tokens_hash = Some("other".into()), Outcome::Regressed),
+        ("routing", |f| f.routing_hash = Some("other".into()), Outcome::Regressed),
+        ("routing", |f| f.routing_hash = None, Outcome::Undecided),
+        ("balance", |f| f.load_variation = Some(0.51), Outcome::Regressed),
+        ("balance", |f| f.load_variation = Some(0.49), Outcome::Regressed),
+        ("peak_bytes", |f| f.peak_bytes_in_use = Some(1011), Outcome::Regressed),
+        ("peak_bytes", |f| f.peak_bytes_in_use = Some(900), Outcome::Improved),
+        ("bytes_per_token", |f| f.bytes_per_token = Some(5006.0), Outcome::Regressed),
+        ("dispatches", |f| f.dispatches = Some(13.0), Outcome::Regressed),
+    ];
+    for (metric, change, expected) in changes {
+        let mut new = base.clone();
+        change(&mut new.rows[1].facts);
+        let verdict = compare(&base, &new);
+        let check = verdict
+            .checks
+            .iter()
+            .find(|check| check.metric == metric && check.row.contains("pp64"))
+            .unwrap();
+        assert_eq!(check.outcome, expected, "{check:?}");
+        assert_eq!(verdict.regressed, expected == Outcome::Regressed, "{metric}");
+        // Nothing else moved.
+        let others = verdict.checks.iter().filter(|c| *c != check);
+        assert!(others.into_iter().all(|c| c.outcome == Outcome::Passed), "{metric}");
+        let ignored = GateOptions { ignore: vec![metric.into()], ..GateOptions::default() };
+        let verdict = judge(&evidence(&base), &evidence(&new), None, &ignored, Across::default());
+        assert!(!verdict.unwrap().regressed, "{metric} was to be ignored");
+    }
+    // A row that no longer completes.
+    let mut new = base.clone();
+    new.rows[0].error = Some("out of memory".into());
+    assert!(compare(&base, &new).regressed);
+}
+
+#[test]
+fn few_samples_decide_nothing() {
+    let mut rng = Rng::new(6);
+    let verdict = compare(&bench(4, |_| 1.0, &mut rng), &bench(4, |_| 3.0, &mut rng));
+    assert_eq!(outcomes(&verdict, false), vec![Outcome::Undecided; 4]);
+    assert!(verdict.checks[0].note.as_ref().unwrap().contains("4 samples"), "{verdict:?}");
+}
+
+#[test]
+fn other_conditions_do_not_compare() {
+    let mut rng = Rng::new(7);
+    let base = bench(5, |_| 1.0, &mut rng);
+    let with = |change: fn(&mut BenchResult), across| {
+        let mut new = base.clone();
+        change(&mut new);
+        judge(&evidence(&base), &evidence(&new), None, &GateOptions::default(), across)
+    };
+    let error = with(|new| new.fingerprint.model.dtype = "bf16".into(), Across::default());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("dtype: f32 against bf16") && error.contains("--across-models"),
+        "{error}"
+    );
+    let driver: fn(&mut BenchResult) = |new| new.fingerprint.device.driver = Some("next".into());
+    let error = with(driver, Across { models: true, devices: false }).unwrap_err().to_string();
+    assert!(error.contains("driver") && error.contains("--across-devices"), "{error}");
+    let verdict = with(driver, Across { models: false, devices: true }).unwrap();
+    assert!(verdict.notes[0].contains("unknown against next"), "{:?}", verdict.notes);
+    let state = with(
+        |new| new.fingerprint.state.cpu_governor = Some("powersave".into()),
+        Across::default(),
+    );
+    assert!(state.unwrap().notes[0].contains("powersave"));
+    // Another commit is what a gate is for.
+    let commit = with(|new| new.fingerprint.git_commit = Some("def".into()), Across::default());
+    assert!(commit.unwrap().notes.is_empty());
+    let rows = with(
+        |new| new.rows.iter_mut().for_each(|row| row.configuration.batch = 2),
+        Across::default(),
+    );
+    assert!(matches!(rows, Err(GateError::Rows { .. })));
+    let one = with(|new| new.rows.truncate(1), Across::default()).unwrap();
+    assert!(one.notes[0].contains("pp64"), "{:?}", one.notes);
+}
+
+/// Single measurements of one value each, as commands run in pairs give them.
+fn pairs(count: usize, slow: f64, rng: &mut Rng) -> Vec<(Evidence, Evidence)> {
+    (0..count)
+        .map(|_| {
+            // What the machine does meanwhile meets both.
+            let weather = (0.2 * rng.normal()).exp();
+            let base = evidence(&bench(1, |_| weather, rng));
+            (base, evidence(&bench(1, |_| weather * slow, rng)))
+        })
+        .collect()
+}
+
+#[test]
+fn pairs_see_through_the_weather() {
+    let mut rng = Rng::new(8);
+    let options = GateOptions::default();
+    let mut asked = 0;
+    let mut gate = |slow: f64, second: f64| -> Verdict {
+        let (first, again) = (pairs(10, slow, &mut rng), pairs(10, second, &mut rng));
+        let retry = || -> Result<_, GateError> {
+            asked += 1;
+            Ok(Some(again))
+        };
+        judge_pairs(&first, retry, &options, Across::default()).unwrap()
+    };
+    assert!(!gate(1.0, 1.0).regressed);
+    let verdict = gate(1.10, 1.10);
+    assert!(verdict.regressed, "{verdict:?}");
+    let verdict = gate(1.10, 1.0);
+    assert!(!verdict.regressed && verdict.count(Outcome::Suspected) > 0, "{verdict:?}");
+    assert_eq!(asked, 2, "a retry only where the first look was bad");
+}
+
+#[test]
+fn a_fact_that_varies_by_itself_decides_nothing() {
+    let mut rng = Rng::new(9);
+    let mut pairs = pairs(6, 1.0, &mut rng);
+    pairs[3].0.rows[0].facts.tokens_hash = Some("sometimes".into());
+    pairs[0].1.rows[0].facts.tokens_hash = Some("other".into());
+    let retry = || -> Result<_, GateError> { Ok(None) };
+    let verdict = judge_pairs(&pairs, retry, &GateOptions::default(), Across::default()).unwrap();
+    let check = verdict.checks.iter().find(|c| c.outcome == Outcome::Undecided).unwrap();
+    assert_eq!(check.metric, "tokens");
+    assert!(!verdict.regressed);
+}
+
+#[test]
+fn thresholds_are_strict() {
+    let parse = |text: &str| GateOptions::parse(text, std::path::Path::new("moescope.toml"));
+    assert_eq!(parse("").unwrap(), GateOptions::default());
+    let options = parse(
+        "[gate]\nthreshold = 0.1\nignore = [\"balance\"]\n[gate.times]\ndecode = 0.02\n\
+         [gate.limits]\nrouting_overlap = 0.98\n",
+    )
+    .unwrap();
+    assert_eq!((options.threshold_of("prefill"), options.threshold_of("decode")), (0.1, 0.02));
+    assert!(!options.checks("balance") && options.checks("tokens"));
+    for (text, parts) in [
+        ("[gate]\ntreshold = 0.1", ["moescope.toml", "treshold", "threshold"]),
+        ("[gates]\n", ["moescope.toml", "gates", "gate"]),
+        ("[gate]\nthreshold = -0.1", ["gate.threshold", "-0.1", "at least 0"]),
+        ("[gate]\nthreshold = nan", ["gate.threshold", "NaN", "at least 0"]),
+        ("[gate]\nsignificance = 0", ["gate.significance", "0", "above 0"]),
+        ("[gate]\nignore = [\"time\"]", ["gate.ignore", "time", "peak_bytes"]),
+        ("[gate.limits]\nrouting_overlap = 1.5", ["routing_overlap", "1.5", "from 0 to 1"]),
+        ("[gate]\nthreshold = \"5%\"", ["moescope.toml", "threshold", "string"]),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+/// Fifty comparisons of noise with itself, half of them in heavy weather: at most one alarm.
+#[test]
+fn noise_raises_no_alarm() {
+    let mut rng = Rng::new(10);
+    let mut alarms = 0;
+    for trial in 0..50 {
+        let heavy = trial % 2 == 1;
+        let weather = |rng: &mut Rng| -> Vec<f64> {
+            let spread = if heavy { 0.15 } else { 0.02 };
+            (0..10).map(|_| (spread * rng.normal().abs()).exp()).collect()
+        };
+        let (a, b) = (weather(&mut rng), weather(&mut rng));
+        let base = bench(10, |at| a[at], &mut rng);
+        let new = bench(10, |at| b[at], &mut rng);
+        alarms += usize::from(compare(&base, &new).regressed);
+    }
+    assert!(alarms <= 1, "{alarms}");
+}
+
+/// A history of benches: speeds and facts as trends, a change where the program became slower, and
+/// series of other conditions apart.
+#[test]
+fn a_history_shows_where_it_changed() {
+    use moescope_analysis::history::{entry, trends};
+    use moescope_analysis::stats::ChangeOptions;
+
+    let mut rng = Rng::new(12);
+    let mut entries = Vec::new();
+    for at in 0..24 {
+        let slow = if at < 14 { 1.0 } else { 1.15 };
+        let mut result = bench(5, |_| slow, &mut rng);
+        result.fingerprint.git_commit = Some(format!("commit{at}"));
+        if at == 3 {
+            result.fingerprint.model.dtype = "bf16".into();
+        }
+        entries.push(entry(
+            &evidence(&result),
+            &format!("id{at}"),
+            &format!("2026-07-{:02}", at + 1),
+        ));
+    }
+    let trends = trends(&entries, &ChangeOptions::default());
+    // Two rows of two speeds and four facts, under two conditions.
+    assert_eq!(trends.len(), 2 * 6 * 2);
+    for trend in &trends {
+        let speed = ["prefill", "decode"].contains(&trend.metric.as_str());
+        if trend.points.len() == 1 {
+            assert!(trend.conditions.contains("dtype=bf16") && trend.changes.is_empty());
+            continue;
+        }
+        assert_eq!(trend.points.len(), 23);
+        let changes: Vec<&str> = trend
+            .changes
+            .iter()
+            .map(|change| trend.points[change.index].commit.as_deref().unwrap())
+            .collect();
+        assert_eq!(changes, if speed { vec!["commit14"] } else { vec![] }, "{}", trend.metric);
+        if speed {
+            let ratio = trend.ratio(&trend.changes[0]);
+            assert!((ratio * 1.15 - 1.0).abs() < 0.02, "{ratio}");
+            assert_eq!(trend.unit, "tokens/s");
+        }
+    }
+}

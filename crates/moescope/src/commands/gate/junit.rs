@@ -1,0 +1,34 @@
+//! The verdict as JUnit XML: one test case per check.
+
+use moescope_analysis::gate::{Outcome, Verdict};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::github::message;
+
+pub(super) fn render(verdict: &Verdict) -> anyhow::Result<String> {
+    let mut suite = TestSuite::new("gate");
+    suite.add_property(("base", verdict.base.as_str()));
+    suite.add_property(("new", verdict.new.as_str()));
+    for check in &verdict.checks {
+        let status = match check.outcome {
+            Outcome::Regressed => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(message(check)).set_type("regression");
+                status
+            }
+            Outcome::Undecided => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(message(check));
+                status
+            }
+            Outcome::Suspected | Outcome::Improved | Outcome::Passed => TestCaseStatus::success(),
+        };
+        let mut case = TestCase::new(check.metric, status);
+        case.set_classname(check.row.as_str());
+        case.set_system_out(message(check));
+        suite.add_test_case(case);
+    }
+    let mut report = Report::new("moescope");
+    report.add_test_suite(suite);
+    Ok(report.to_string()?)
+}
