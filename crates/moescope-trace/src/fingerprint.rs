@@ -129,6 +129,10 @@ impl Fingerprint {
         let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         let number = |id: Option<u32>| id.map_or("unknown".into(), |id| format!("{id:#06x}"));
         let (model, device, host) = (&self.model, &self.device, &self.host);
+        let layers = match model.layers_kept {
+            Some(cut) => format!("{} of {}", cut.kept, cut.of),
+            None => "all".into(),
+        };
         let busy = self.state.load_average.map(|[minute, ..]| {
             let share = minute / f64::from(host.cores.max(1));
             if share > BUSY { "busy" } else { "idle" }
@@ -139,6 +143,7 @@ impl Fingerprint {
             (Model, "weights hash", model.weights_hash.clone()),
             (Model, "dtype", model.dtype.clone()),
             (Model, "quantisation", model.quantisation.clone().unwrap_or_else(|| "none".into())),
+            (Model, "layers", layers),
             (Model, "moe-impl", self.moe_impl.clone()),
             (Device, "backend", device.backend.clone()),
             (Device, "device", device.adapter.clone()),

@@ -8,7 +8,9 @@ use moescope_trace::bench::{
     BENCH_KIND, BENCH_SCHEMA_VERSION, BenchResult, BenchRow, Configuration, Facts, Sample,
 };
 use moescope_trace::fingerprint::{Autotune, Fingerprint, MachineState};
-use moescope_trace::manifest::{DeviceInfo, DeviceType, HostInfo, ModelInfo, MoeShape, Weights};
+use moescope_trace::manifest::{
+    DeviceInfo, DeviceType, HostInfo, LayersKept, ModelInfo, MoeShape, Weights,
+};
 
 fn fingerprint() -> Fingerprint {
     Fingerprint {
@@ -24,6 +26,8 @@ fn fingerprint() -> Fingerprint {
             active_parameters: 5,
             bytes: 40,
             weights: Weights::Trained,
+            layers_kept: None,
+            rumour: false,
         },
         moe: MoeShape::default(),
         moe_impl: "selected".into(),
@@ -228,6 +232,14 @@ fn other_conditions_do_not_compare() {
         error.contains("dtype: f32 against bf16") && error.contains("--across-models"),
         "{error}"
     );
+    let cut = LayersKept { kept: 2, of: 30 };
+    let error = {
+        let mut new = base.clone();
+        new.fingerprint.model.layers_kept = Some(cut);
+        judge(&evidence(&base), &evidence(&new), None, &GateOptions::default(), Across::default())
+    };
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("layers: all against 2 of 30"), "{error}");
     let driver: fn(&mut BenchResult) = |new| new.fingerprint.device.driver = Some("next".into());
     let error = with(driver, Across { models: true, devices: false }).unwrap_err().to_string();
     assert!(error.contains("driver") && error.contains("--across-devices"), "{error}");
