@@ -1,48 +1,26 @@
 //! Decoding with the cache is the same computation as one pass over everything.
 
 use burn::tensor::Device;
-use moescope_model::{KvCache, LogitsFor, ModelError, MoeImpl, MoeModel, Unobserved};
+use moescope_model::{KvCache, LogitsFor, ModelError, MoeImpl, Unobserved};
 
-use crate::common::{assert_close, fixture, floats, forward_all, ids, load_f32};
+use crate::common::{assert_close, fixture, floats, forward_all, ids, in_chunks, load_f32};
 
 const FIXTURES: &[&str] = &[
     "gemma4-moe",
     "gemma4-dense",
     "gemma4-ple-kvshared",
-    "qwen3-moe",
-    "olmoe",
-    "mixtral",
     "deepseek-v3",
+    "gemma3-dense",
+    "glm4-moe",
     "gpt-oss",
+    "mixtral",
+    "olmoe",
+    "qwen3-moe",
 ];
 
 /// 60 tokens: far past the fixtures' window of 8.
 fn tokens(batch: usize) -> Vec<u32> {
     (0..60 * batch as u32).map(|i| (i * i * 31 + i * 7 + 5) % 256).collect()
-}
-
-/// Feeds the tokens in chunks of the given sizes (the last repeats) and returns all logits.
-fn in_chunks(model: &dyn MoeModel, tokens: &[u32], batch: usize, sizes: &[usize]) -> Vec<f32> {
-    let n = tokens.len() / batch;
-    let vocab = model.spec().vocab;
-    let mut cache = KvCache::new(model.spec(), batch, n, model.device()).unwrap();
-    let mut out = vec![0.0; tokens.len() * vocab];
-    let mut done = 0;
-    let mut sizes = sizes.iter().copied();
-    let mut size = 1;
-    while done < n {
-        size = sizes.next().unwrap_or(size).min(n - done);
-        let part: Vec<u32> =
-            (0..batch).flat_map(|b| &tokens[b * n + done..b * n + done + size]).copied().collect();
-        let input = ids(&part, batch, model.device());
-        let logits = model.forward(input, &mut cache, &mut Unobserved, LogitsFor::All).unwrap();
-        for (i, row) in floats(logits).chunks(vocab).enumerate() {
-            let at = ((i / size) * n + done + i % size) * vocab;
-            out[at..at + vocab].copy_from_slice(row);
-        }
-        done += size;
-    }
-    out
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::common::{fixture, forward_all, load_f32, tiny};
 
 /// A writable copy of a fixture.
-fn copy(name: &str) -> TempDir {
+pub(crate) fn copy(name: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(fixture(name)).unwrap() {
         let path = entry.unwrap().path();
@@ -27,7 +27,7 @@ fn copy(name: &str) -> TempDir {
     dir
 }
 
-fn try_load(path: &Path) -> Result<()> {
+pub(crate) fn try_load(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     let options = LoadOptions {
         device: &Device::flex(),
@@ -38,26 +38,26 @@ fn try_load(path: &Path) -> Result<()> {
     load(&checkpoint, &options).map(|_| ())
 }
 
-fn message(path: &Path) -> String {
+pub(crate) fn message(path: &Path) -> String {
     try_load(path).expect_err("should be refused").to_string()
 }
 
-fn assert_says(message: &str, parts: &[&str]) {
+pub(crate) fn assert_says(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{message:?} does not say {part:?}");
     }
 }
 
-fn edit_config(dir: &Path, edit: impl FnOnce(&mut Value)) {
+pub(crate) fn edit_config(dir: &Path, edit: impl FnOnce(&mut Value)) {
     let path = dir.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut config);
     fs::write(path, config.to_string()).unwrap();
 }
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub(crate) type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-fn edit_weights(dir: &Path, edit: impl FnOnce(&mut Tensors)) {
+pub(crate) fn edit_weights(dir: &Path, edit: impl FnOnce(&mut Tensors)) {
     let path = dir.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let mut tensors: Tensors = SafeTensors::deserialize(&bytes)
@@ -397,9 +397,11 @@ fn parameters_match_the_files() {
         tiny(),
         fixture("gemma4-moe"),
         fixture("gemma4-ple-kvshared"),
-        fixture("qwen3-moe"),
-        fixture("olmoe"),
+        fixture("gemma3-dense"),
+        fixture("glm4-moe"),
         fixture("mixtral"),
+        fixture("olmoe"),
+        fixture("qwen3-moe"),
     ] {
         let bytes = fs::read(path.join("model.safetensors")).unwrap();
         let in_file: u64 = SafeTensors::deserialize(&bytes)

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType as BurnDType, Device, Int, Tensor, TensorData};
 use moescope_model::{
-    Checkpoint, DType, KvCache, LoadOptions, LogitsFor, MoeImpl, MoeModel, Observer, Routing, load,
+    Checkpoint, DType, KvCache, LoadOptions, LogitsFor, MoeImpl, MoeModel, Observer, Routing,
+    Unobserved, load,
 };
 use safetensors::SafeTensors;
 
@@ -137,6 +138,35 @@ pub(crate) fn forward_all(
     floats(model.forward(ids, &mut cache, observer, LogitsFor::All).unwrap())
 }
 
+/// Feeds the tokens in chunks of the given sizes (the last repeats) and returns all logits.
+pub(crate) fn in_chunks(
+    model: &dyn MoeModel,
+    tokens: &[u32],
+    batch: usize,
+    sizes: &[usize],
+) -> Vec<f32> {
+    let n = tokens.len() / batch;
+    let vocab = model.spec().vocab;
+    let mut cache = KvCache::new(model.spec(), batch, n, model.device()).unwrap();
+    let mut out = vec![0.0; tokens.len() * vocab];
+    let mut done = 0;
+    let mut sizes = sizes.iter().copied();
+    let mut size = 1;
+    while done < n {
+        size = sizes.next().unwrap_or(size).min(n - done);
+        let part: Vec<u32> =
+            (0..batch).flat_map(|b| &tokens[b * n + done..b * n + done + size]).copied().collect();
+        let input = ids(&part, batch, model.device());
+        let logits = model.forward(input, &mut cache, &mut Unobserved, LogitsFor::All).unwrap();
+        for (i, row) in floats(logits).chunks(vocab).enumerate() {
+            let at = ((i / size) * n + done + i % size) * vocab;
+            out[at..at + vocab].copy_from_slice(row);
+        }
+        done += size;
+    }
+    out
+}
+
 /// Index of the largest element.
 pub(crate) fn argmax(row: &[f32]) -> u32 {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32
@@ -148,7 +178,7 @@ pub(crate) fn generate(model: &dyn MoeModel, prompt: &[u32], total: usize) -> Ve
     let mut tokens = prompt.to_vec();
     let mut next = prompt.to_vec();
     while tokens.len() < total {
-        let observer = &mut moescope_model::Unobserved;
+        let observer = &mut Unobserved;
         let input = ids(&next, 1, model.device());
         let logits = model.forward(input, &mut cache, observer, LogitsFor::Last).unwrap();
         next = vec![argmax(&floats(logits))];

@@ -9,6 +9,7 @@ mod cache;
 mod catalog;
 mod checkpoint;
 mod experts;
+mod families;
 mod gpt_oss;
 mod hub;
 mod hub_server;
@@ -16,3 +17,5 @@ mod latent;
 #[cfg(target_os = "linux")]
 mod memory;
 mod parity;
+mod plain;
+mod switches;

@@ -156,6 +156,16 @@ fn gpt_oss_mxfp4_on_flex() {
 }
 
 #[test]
+fn gemma3_dense_on_flex() {
+    family("gemma3-dense", &flex(), MoeImpl::Selected);
+}
+
+#[test]
+fn glm4_moe_on_flex() {
+    family("glm4-moe", &flex(), MoeImpl::Selected);
+}
+
+#[test]
 fn qwen3_moe_on_flex() {
     family("qwen3-moe", &flex(), MoeImpl::Selected);
 }
@@ -226,6 +236,16 @@ fn gpt_oss_on_wgpu() {
 #[test]
 fn gpt_oss_mxfp4_on_wgpu() {
     family("gpt-oss-mxfp4", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn gemma3_dense_on_wgpu() {
+    family("gemma3-dense", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn glm4_moe_on_wgpu() {
+    family("glm4-moe", &wgpu(), MoeImpl::Selected);
 }
 
 #[test]

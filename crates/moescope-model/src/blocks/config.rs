@@ -8,6 +8,7 @@ use crate::{
     ops::{
         activation::Activation,
         rope::{Pairing, Rope, RopeConfig, RopeDefaults},
+        router::{Groups, RouterRule, Scoring},
     },
 };
 
@@ -36,38 +37,86 @@ pub(crate) struct Sizes {
     pub(crate) activation: Activation,
 }
 
+/// What a family means by a key its config does not have; `None` is an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeDefaults {
+    /// `num_attention_heads`.
+    pub(crate) heads: Option<usize>,
+    /// `num_key_value_heads`; as many as query heads, where both are absent.
+    pub(crate) kv_heads: Option<usize>,
+    /// `head_dim`; a head's share of H, where both are absent.
+    pub(crate) head_dim: Option<usize>,
+    /// `vocab_size`.
+    pub(crate) vocab: Option<usize>,
+    /// `max_position_embeddings`.
+    pub(crate) context: Option<usize>,
+    /// `rms_norm_eps`.
+    pub(crate) eps: Option<f32>,
+    /// `tie_word_embeddings`.
+    pub(crate) tied: bool,
+    /// The activation, under the family's name for it.
+    pub(crate) activation: (&'static str, Activation),
+}
+
+impl SizeDefaults {
+    /// Of families whose published configs are complete.
+    pub(crate) const NONE: SizeDefaults = SizeDefaults {
+        heads: None,
+        kv_heads: None,
+        head_dim: None,
+        vocab: None,
+        context: None,
+        eps: None,
+        tied: false,
+        activation: ("hidden_act", Activation::Silu),
+    };
+}
+
 impl Sizes {
-    /// Reads them; what concerns training alone is dropped.
+    /// Reads them from a complete config.
     pub(crate) fn read(s: &mut Section) -> Result<Self> {
+        Self::read_with(s, &SizeDefaults::NONE)
+    }
+
+    /// Reads them; what concerns training alone is dropped.
+    pub(crate) fn read_with(s: &mut Section, defaults: &SizeDefaults) -> Result<Self> {
         s.ignore(&[
             "attention_dropout",
             "output_router_logits",
             "router_aux_loss_coef",
-            // Written by older versions of transformers; split across devices, not a different model.
+            // Written by older versions of transformers: how a projection is split, not what it computes.
             "pretraining_tp",
         ]);
+        let size = |s: &mut Section, key: &str, default: Option<usize>| match default {
+            Some(default) => s.size_or(key, default),
+            None => s.size(key),
+        };
         let hidden = s.size("hidden_size")?;
-        let heads = s.size("num_attention_heads")?;
-        let kv_heads = s.size_or("num_key_value_heads", heads)?;
+        let heads = size(s, "num_attention_heads", defaults.heads)?;
+        let kv_heads = s.size_or("num_key_value_heads", defaults.kv_heads.unwrap_or(heads))?;
         divides(s, "num_key_value_heads", kv_heads, heads)?;
-        let head_dim = match s.optional_size("head_dim")? {
+        let head_dim = match s.optional_size("head_dim")?.or(defaults.head_dim) {
             Some(head_dim) => head_dim,
             None => {
                 divides(s, "num_attention_heads", heads, hidden)?;
                 hidden / heads
             }
         };
+        let (key, default) = defaults.activation;
         Ok(Sizes {
             hidden,
             layers: s.size("num_hidden_layers")?,
             heads,
             kv_heads,
             head_dim,
-            vocab: s.size("vocab_size")?,
-            context: s.size("max_position_embeddings")?,
-            eps: s.required("rms_norm_eps")?,
-            tied: s.optional("tie_word_embeddings")?.unwrap_or(false),
-            activation: activation(s, "hidden_act", Activation::Silu)?,
+            vocab: size(s, "vocab_size", defaults.vocab)?,
+            context: size(s, "max_position_embeddings", defaults.context)?,
+            eps: match defaults.eps {
+                Some(eps) => s.optional("rms_norm_eps")?.unwrap_or(eps),
+                None => s.required("rms_norm_eps")?,
+            },
+            tied: s.optional("tie_word_embeddings")?.unwrap_or(defaults.tied),
+            activation: activation(s, key, default)?,
         })
     }
 }
@@ -94,6 +143,46 @@ pub(crate) fn experts(s: &mut Section, of_all: &[&str], per_token: &str) -> Resu
         true => Ok((experts, top_k)),
         false => Err(s.wrong(per_token, &format!("at most {experts}"), &Value::from(top_k))),
     }
+}
+
+/// What a family with sigmoid scores means by a key its config does not have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SigmoidDefaults {
+    /// `n_group`.
+    pub(crate) groups: usize,
+    /// `topk_group`.
+    pub(crate) chosen: usize,
+    /// `routed_scaling_factor`.
+    pub(crate) scale: f32,
+}
+
+/// Sigmoid scores, groups, renormalisation and scale, as DeepSeek-V3 and its kin spell them.
+pub(crate) fn sigmoid_rule(
+    s: &mut Section,
+    experts: usize,
+    top_k: usize,
+    defaults: SigmoidDefaults,
+) -> Result<RouterRule> {
+    let count = s.size_or("n_group", defaults.groups)?;
+    let chosen = s.size_or("topk_group", defaults.chosen)?;
+    divides(s, "n_group", count, experts)?;
+    let size = experts / count;
+    if count > 1 && size < 2 {
+        // A group is judged by its two best experts.
+        let expected = format!("groups of at least two of {experts} experts");
+        return Err(s.wrong("n_group", &expected, &Value::from(count)));
+    }
+    if chosen > count || chosen * size < top_k {
+        let expected = format!("at most {count} groups, together of {top_k} experts or more");
+        return Err(s.wrong("topk_group", &expected, &Value::from(chosen)));
+    }
+    Ok(RouterRule {
+        top_k,
+        scoring: Scoring::Sigmoid,
+        groups: (chosen < count).then_some(Groups { count, chosen }),
+        renormalise: s.optional("norm_topk_prob")?.unwrap_or(true),
+        scale: s.optional("routed_scaling_factor")?.unwrap_or(defaults.scale),
+    })
 }
 
 /// The kind of attention of a layer, in families that alternate.

@@ -157,3 +157,11 @@ impl<'a> Weights<'a> {
         format!("{}{name}", self.prefix)
     }
 }
+
+/// Whether the tensor with this full name belongs to one of the `count` layers from `first` on: those after
+/// the last that predict further tokens, which a forward pass has no use for.
+pub(crate) fn predicts(name: &str, first: usize, count: usize) -> bool {
+    let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+    let index = index.and_then(|index| index.parse::<usize>().ok());
+    index.is_some_and(|index| (first..first + count).contains(&index))
+}

@@ -9,20 +9,18 @@ use serde_json::{Value, json};
 use super::Family;
 use crate::{
     blocks::{
-        config::{Sizes, experts},
+        config::{SigmoidDefaults, Sizes, experts, sigmoid_rule},
         decoder::{DecoderShape, EndsShape},
         latent::LatentShape,
         layer::{FeedForwardShape, PreNormShape},
         mlp::MlpShape,
         moe::{ExpertNames, MoeShape, SharedShape},
+        tensors::predicts,
     },
     checkpoint::Checkpoint,
     config::Section,
     error::Result,
-    ops::{
-        rope::{Pairing, Rope, RopeConfig, RopeDefaults},
-        router::{Groups, RouterRule, Scoring},
-    },
+    ops::rope::{Pairing, Rope, RopeConfig, RopeDefaults},
 };
 
 /// The registry entry.
@@ -37,6 +35,9 @@ pub const FAMILY: Family = Family {
         decoder.load(checkpoint, options, &["model."], skip)
     },
 };
+
+/// What the reference means by keys a config does not have.
+const DEFAULTS: SigmoidDefaults = SigmoidDefaults { groups: 8, chosen: 4, scale: 2.5 };
 
 /// The decoder, and how many layers after it predict further tokens.
 fn read(checkpoint: &Checkpoint) -> Result<(DecoderShape<PreNormShape<LatentShape>>, usize)> {
@@ -120,37 +121,9 @@ fn moe(s: &mut Section, sizes: &Sizes) -> Result<MoeShape> {
         experts,
         inner,
         activation: sizes.activation,
-        rule: RouterRule {
-            top_k,
-            scoring: Scoring::Sigmoid,
-            groups: groups(s, experts, top_k)?,
-            renormalise: s.optional("norm_topk_prob")?.unwrap_or(true),
-            scale: s.optional("routed_scaling_factor")?.unwrap_or(2.5),
-        },
+        rule: sigmoid_rule(s, experts, top_k, DEFAULTS)?,
         correction: true,
         shared: (shared > 0).then_some(SharedShape { count: shared, inner: shared * inner }),
         names: ExpertNames::PROJ,
     })
-}
-
-/// The groups experts are chosen from; `None` where all of them count.
-fn groups(s: &mut Section, experts: usize, top_k: usize) -> Result<Option<Groups>> {
-    let (count, chosen) = (s.size_or("n_group", 8)?, s.size_or("topk_group", 4)?);
-    if !experts.is_multiple_of(count) || (count > 1 && experts / count < 2) {
-        let expected = format!("a number of groups of at least two that divides {experts} experts");
-        return Err(s.wrong("n_group", &expected, &Value::from(count)));
-    }
-    if chosen > count || chosen * (experts / count) < top_k {
-        let expected = format!("at most {count} groups that hold at least {top_k} experts");
-        return Err(s.wrong("topk_group", &expected, &Value::from(chosen)));
-    }
-    Ok((chosen < count).then_some(Groups { count, chosen }))
-}
-
-/// Whether a tensor belongs to the layers after the last that predict further tokens, which a forward
-/// pass has no use for.
-fn predicts(name: &str, layers: usize, predictors: usize) -> bool {
-    let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-    let index = index.and_then(|index| index.parse::<usize>().ok());
-    index.is_some_and(|index| (layers..layers + predictors).contains(&index))
 }

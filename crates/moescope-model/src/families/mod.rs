@@ -1,7 +1,9 @@
 //! Model families: one file (or folder) each, one line in [`FAMILIES`].
 
 pub mod deepseek_v3;
+pub mod gemma3;
 pub mod gemma4;
+pub mod glm4_moe;
 pub mod gpt_oss;
 pub mod mixtral;
 pub mod olmoe;
@@ -32,7 +34,9 @@ pub struct Family {
 /// Every family there is.
 pub const FAMILIES: &[Family] = &[
     deepseek_v3::FAMILY,
+    gemma3::FAMILY,
     gemma4::FAMILY,
+    glm4_moe::FAMILY,
     gpt_oss::FAMILY,
     mixtral::FAMILY,
     olmoe::FAMILY,
