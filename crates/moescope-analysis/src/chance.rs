@@ -106,7 +106,7 @@ impl ExpectedMaximum {
     pub(crate) fn new(experts: usize, top_k: usize, sizes: impl Iterator<Item = u32>) -> Self {
         let top_k = top_k.min(experts);
         let mut maxima = vec![0u64; DRAWN_TOKENS + 1];
-        let mut rng = Rng::new(0x6d61_7869_6d75_6d);
+        let mut rng = Rng::new(0x6d_6178_696d_756d);
         let mut deck: Vec<usize> = (0..experts).collect();
         let mut counts = vec![0u32; experts];
         for _ in 0..RUNS {

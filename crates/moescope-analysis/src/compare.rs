@@ -22,6 +22,11 @@ use crate::ratio::RatioSums;
 use crate::row::{Index, MetricRow};
 use crate::study::{Scope, Study};
 
+/// Rows over the tokens that both runs read after the same tokens.
+type TokenWiseRows = fn(&Study<'_>, &RunData, &[Span]) -> Result<Vec<MetricRow>, Refusal>;
+/// Layer, shift of its distribution, its resamples and its chance level.
+type LayerShift = (u16, f64, Vec<f64>, f64);
+
 /// A run compared with a base.
 ///
 /// Rows, all with 95 % bootstrap intervals over sequences where there are enough of them:
@@ -102,9 +107,8 @@ pub fn compare_across(
     let study = Study::new(base, options);
     let spans = common_tokens(base, other);
     routing(&mut comparison, &study, &Study::new(other, options), &spans);
-    let output = |compare: fn(&Study<'_>, &RunData, &[Span]) -> Result<Vec<MetricRow>, Refusal>| {
-        compare(&study, other, spans.as_ref().map_err(Clone::clone)?)
-    };
+    let output =
+        |compare: TokenWiseRows| compare(&study, other, spans.as_ref().map_err(Clone::clone)?);
     for (part, rows) in [
         ("output", output(output::equal_tokens)),
         ("log-probabilities", output(output::logprobs)),
@@ -237,7 +241,7 @@ impl<'s, 'a> Pair<'s, 'a> {
             chance: Some(chance),
             ..row.clone()
         };
-        let mean = |of: &dyn Fn(&(u16, f64, Vec<f64>, f64)) -> f64| {
+        let mean = |of: &dyn Fn(&LayerShift) -> f64| {
             found.iter().map(of).sum::<f64>() / found.len().max(1) as f64
         };
         let draws = found.first().map_or(0, |(_, _, resampled, _)| resampled.len());

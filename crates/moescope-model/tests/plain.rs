@@ -9,14 +9,17 @@ use serde_json::Value;
 /// Weights by full name, row-major.
 pub(crate) type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+/// A MoE layer's index, and for each token its experts with their weights, the best first.
+pub(crate) type Routed = (usize, Vec<Vec<(usize, f64)>>);
+
 /// What the decoder computes for one sequence.
 pub(crate) struct Computed {
     /// After the embedding, after each layer but the last, after the final norm: `[T * H]` each.
     pub(crate) hidden: Vec<Vec<f64>>,
     /// `[T * V]`.
     pub(crate) logits: Vec<f64>,
-    /// MoE layers: index, and for each token its experts with their weights, the best first.
-    pub(crate) routed: Vec<(usize, Vec<Vec<(usize, f64)>>)>,
+    /// MoE layers.
+    pub(crate) routed: Vec<Routed>,
 }
 
 /// Which norms a layer has and where its experts lie.
@@ -85,12 +88,7 @@ impl Decoder<'_> {
         Computed { hidden, logits, routed }
     }
 
-    fn layer(
-        &self,
-        layer: usize,
-        rows: Vec<Vec<f64>>,
-        routed: &mut Vec<(usize, Vec<Vec<(usize, f64)>>)>,
-    ) -> Vec<Vec<f64>> {
+    fn layer(&self, layer: usize, rows: Vec<Vec<f64>>, routed: &mut Vec<Routed>) -> Vec<Vec<f64>> {
         let at = |name: &str| format!("model.layers.{layer}.{name}");
         let norm = |name: &str, row: &[f64]| self.norm(&at(&format!("{name}.weight")), row);
         let normed: Vec<_> = rows.iter().map(|row| norm("input_layernorm", row)).collect();
@@ -242,10 +240,9 @@ impl Decoder<'_> {
             .map(|t| {
                 let first = window.map_or(0, |window| (t + 1).saturating_sub(window as usize));
                 let mut all = Vec::new();
-                for n in 0..heads {
+                for (n, q) in q[t].iter().enumerate() {
                     let of = n / (heads / kv_heads);
-                    let scores: Vec<f64> =
-                        (first..=t).map(|s| scale * dot(&q[t][n], &k[s][of])).collect();
+                    let scores: Vec<f64> = (first..=t).map(|s| scale * dot(q, &k[s][of])).collect();
                     let mut out = vec![0.0; dim];
                     for (p, s) in softmax(&scores).iter().zip(first..=t) {
                         out.iter_mut().zip(&v[s][of]).for_each(|(out, v)| *out += p * v);

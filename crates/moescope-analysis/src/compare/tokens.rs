@@ -26,7 +26,7 @@ pub(super) struct Span {
 pub(super) fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>, Refusal> {
     let same_hash = base.manifest.prompts_hash == other.manifest.prompts_hash;
     let known = |data: &RunData| data.tokens.token_id.iter().any(|&id| id != 0);
-    if !same_hash && !(known(base) && known(other)) {
+    if !(same_hash || known(base) && known(other)) {
         return Err(Refusal::Prompts { first: None });
     }
     let refusal = |sequence: u32, position: u32| match same_hash {

@@ -113,8 +113,8 @@ fn simulate(study: &Study<'_>, place: usize) -> Option<Prefetch> {
     let mut hits = vec![Hits::new(to.experts, 1); study.groups.len()];
     let mut tokens = 0;
     let [learn, test] = halves;
-    let transitions = Transitions::learn(from, to, learn.into_iter());
-    transitions.rank(from, to, test.into_iter(), |token, places| {
+    let transitions = Transitions::learn(from, to, learn);
+    transitions.rank(from, to, test, |token, places| {
         // Multiples of the stride are numbered as the groups were written down.
         hits[group_of[token / stride]].add(places);
         tokens += 1;

@@ -164,7 +164,7 @@ fn the_nile_changes_in_1899() {
     let found = changes(&series, &ChangeOptions::default());
     assert_eq!(found.iter().map(|change| 1871 + change.index).collect::<Vec<_>>(), [1899]);
     // What two other implementations of the paper find (Apache Otava 0.8.0's value).
-    assert!((found[0].divergence - 4916.590_807_675_146).abs() < 1e-8, "{found:?}");
+    assert!((found[0].divergence - 4_916.590_807_675_146).abs() < 1e-8, "{found:?}");
     // That is over the end which shows the change best.
     let by_end = (29..=100).map(|end| divergence(&series[..28], &series[28..end]));
     assert!((found[0].divergence - by_end.fold(0.0, f64::max)).abs() < 1e-8);

@@ -101,10 +101,12 @@ impl<A: MixShape> LayerShape for PreNormShape<A> {
             attention: self.attention.load(&w.within("self_attn"), index)?,
             middle_norm: norm(MIDDLE_NORM)?,
             feed_forward: match &self.feed_forward {
-                FeedForwardShape::Dense(mlp) => FeedForward::Dense(mlp.load(&below)?),
-                FeedForwardShape::Moe(moe) => FeedForward::Moe(moe.load(&below, index, moe_impl)?),
+                FeedForwardShape::Dense(mlp) => FeedForward::Dense(Box::new(mlp.load(&below)?)),
+                FeedForwardShape::Moe(moe) => {
+                    FeedForward::Moe(Box::new(moe.load(&below, index, moe_impl)?))
+                }
                 FeedForwardShape::Packed(moe) => {
-                    FeedForward::Moe(moe.load(&below, index, moe_impl)?)
+                    FeedForward::Moe(Box::new(moe.load(&below, index, moe_impl)?))
                 }
             },
         })
@@ -121,8 +123,8 @@ pub(crate) struct PreNorm<A> {
 }
 
 enum FeedForward {
-    Dense(Mlp),
-    Moe(Moe),
+    Dense(Box<Mlp>),
+    Moe(Box<Moe>),
 }
 
 impl<A: Mix> Layer for PreNorm<A> {

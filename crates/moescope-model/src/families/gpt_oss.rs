@@ -54,7 +54,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
     let bias = s.optional("attention_bias")?.unwrap_or(true);
     let window = s.size_or("sliding_window", 128)?;
     // Every other layer slides, the first one does.
-    let in_turn = |i: usize| if i % 2 == 0 { LayerType::Sliding } else { LayerType::Full };
+    let in_turn = |i: usize| if i.is_multiple_of(2) { LayerType::Sliding } else { LayerType::Full };
     let kinds = layer_types(&mut s, sizes.layers)?;
     let kinds = kinds.unwrap_or_else(|| (0..sizes.layers).map(in_turn).collect());
     let layers = kinds.iter().map(|kind| PreNormShape {

@@ -4,12 +4,14 @@ use crate::canvas::{Axis, Canvas, Marker, Panel, Place};
 use crate::data::Point;
 use crate::palette::Ink;
 
+/// x, y and the range of y.
+type Mark = (f64, f64, Option<(f64, f64)>);
+
 /// A curve with its marks.
 pub(super) struct Curve {
     pub(super) ink: Ink,
     pub(super) marker: Marker,
-    /// (x, y, range of y).
-    pub(super) points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    pub(super) points: Vec<Mark>,
 }
 
 impl Curve {

@@ -158,7 +158,8 @@ fn note(data: &Data<'_>, able: &[&Run<'_>], shown: &[RunTokens]) -> String {
             (view.entropies.is_none(), "router entropy"),
         ]
         .into_iter()
-        .filter_map(|(missing, what)| missing.then(|| what.to_owned()))
+        .filter(|&(missing, _)| missing)
+        .map(|(_, what)| what.to_owned())
         .collect();
         if !missing.is_empty() {
             sentence.push_str(&format!("; not recorded: {}", list(&missing)));

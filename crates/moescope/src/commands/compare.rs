@@ -51,7 +51,7 @@ impl Compare {
         [comparison.base_name, comparison.other_name] =
             [0, 1].map(|at| label(&names[at], &[&base, &new][at].manifest, runs[at].is_partial()));
         ui::print(&match self.format {
-            Format::Text => text(&comparison, |header, rows| ui::table(header, rows)),
+            Format::Text => text(&comparison, ui::table),
             Format::Md => text(&comparison, markdown),
             Format::Json => serde_json::to_string_pretty(&document(&comparison))? + "\n",
             Format::Csv => {
