@@ -77,6 +77,10 @@ impl Section {
     pub fn size(&mut self, key: &str) -> Result<usize> {
         match self.required::<usize>(key)? {
             0 => Err(self.wrong(key, "a size above 0", &Value::from(0))),
+            // No model is so large; past this, sizes of tensors would overflow.
+            n if n > u32::MAX as usize => {
+                Err(self.wrong(key, "a size below 2^32", &Value::from(n)))
+            }
             n => Ok(n),
         }
     }

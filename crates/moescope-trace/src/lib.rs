@@ -18,7 +18,7 @@
 //! encodes on a thread of its own. A reader opens a [`Run`] and takes lazy frames
 //! ([`Run::routing`]) or plain vectors ([`Run::read_routing`], [`Run::read`]).
 //!
-//! A bench result ([`bench`]) is a JSON file beside runs: times per configuration of a model and what they
+//! A bench result ([`mod@bench`]) is a JSON file beside runs: times per configuration of a model and what they
 //! depend on ([`fingerprint`]). A history ([`history`]) is a directory of Parquet files with one row per
 //! metric of a measurement.
 //!
