@@ -1,6 +1,6 @@
 //! All metrics of a run, and ways to find a value among them.
 
-use moescope_trace::manifest::{DeviceType, Manifest, TimingMode, Weights};
+use moescope_trace::manifest::Manifest;
 use moescope_trace::{Phase, Run};
 
 use crate::compare::{Comparison, compare};
@@ -282,18 +282,7 @@ impl Analysis {
     /// What a reader must know wherever this run's numbers appear: `partial run`, `random weights`,
     /// `first layers only`, `rumoured shapes`, `software adapter`, `profiled`.
     pub fn labels(&self) -> Vec<&'static str> {
-        let manifest = &self.manifest;
-        [
-            (self.partial, "partial run"),
-            (manifest.model.weights == Weights::Random, "random weights"),
-            (manifest.model.layers_kept.is_some(), "first layers only"),
-            (manifest.model.rumour, "rumoured shapes"),
-            (manifest.device.device_type == DeviceType::Software, "software adapter"),
-            (manifest.settings.timing_mode == TimingMode::Profiled, "profiled"),
-        ]
-        .into_iter()
-        .filter_map(|(applies, label)| applies.then_some(label))
-        .collect()
+        self.manifest.labels(self.partial)
     }
 
     /// The name with its labels: `tiny (flex) [partial run]`.

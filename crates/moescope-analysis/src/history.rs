@@ -56,7 +56,10 @@ pub fn entry(evidence: &Evidence, id: &str, measured_at: &str) -> Entry {
         id: id.to_owned(),
         measured_at: measured_at.to_owned(),
         commit: evidence.fingerprint.git_commit.clone(),
-        conditions: evidence.fingerprint.identity(),
+        conditions: match &evidence.task {
+            Some(task) => format!("{}; {task}", evidence.fingerprint.identity()),
+            None => evidence.fingerprint.identity(),
+        },
         values: evidence.rows.iter().flat_map(values).collect(),
     }
 }

@@ -146,15 +146,6 @@ impl Counts {
             Counts::All | Counts::WithoutEmbedding => all,
         }
     }
-
-    /// What is counted, in words.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Counts::All => "all parameters",
-            Counts::WithoutEmbedding => "without the input embedding",
-            Counts::WithoutEmbeddingAndHead => "without embedding and head",
-        }
-    }
 }
 
 impl Published {

@@ -22,6 +22,9 @@ const IRRELEVANT: &[&str] = &[
     "use_cache",
 ];
 
+/// Most layers, and most experts of one: runs number them in 16 bits.
+const MOST: usize = u16::MAX as usize;
+
 /// One JSON object of a config, consumed key by key.
 ///
 /// [`Section::finish`] refuses what is left over: a switch nobody looked at is a different model.
@@ -75,7 +78,12 @@ impl Section {
 
     /// Takes a positive size.
     pub fn size(&mut self, key: &str) -> Result<usize> {
-        match self.required::<usize>(key)? {
+        let n = self.required::<usize>(key)?;
+        self.bounded(key, n)
+    }
+
+    fn bounded(&self, key: &str, size: usize) -> Result<usize> {
+        match size {
             0 => Err(self.wrong(key, "a size above 0", &Value::from(0))),
             // No model is so large; past this, sizes of tensors would overflow.
             n if n > u32::MAX as usize => {
@@ -85,12 +93,36 @@ impl Section {
         }
     }
 
+    /// Takes a small number of things that may be absent, null or 0: experts, layers.
+    pub fn optional_count(&mut self, key: &str) -> Result<Option<usize>> {
+        match self.optional::<usize>(key)? {
+            Some(n) if n > MOST => Err(self.wrong(key, "at most 65535", &Value::from(n))),
+            n => Ok(n),
+        }
+    }
+
+    /// Takes the number of layers.
+    pub fn layers(&mut self) -> Result<usize> {
+        const KEY: &str = "num_hidden_layers";
+        match self.size(KEY)? {
+            n if n > MOST => Err(self.wrong(KEY, "at most 65535", &Value::from(n))),
+            n => Ok(n),
+        }
+    }
+
+    /// Takes a number above 0 that may be absent or null.
+    pub fn optional_positive(&mut self, key: &str) -> Result<Option<f32>> {
+        match self.optional::<f32>(key)? {
+            Some(n) if !(n > 0.0 && n.is_finite()) => {
+                Err(self.wrong(key, "a number above 0", &Value::from(n)))
+            }
+            n => Ok(n),
+        }
+    }
+
     /// Takes a size that may be absent or null.
     pub fn optional_size(&mut self, key: &str) -> Result<Option<usize>> {
-        match self.optional::<usize>(key)? {
-            Some(0) => Err(self.wrong(key, "a size above 0", &Value::from(0))),
-            size => Ok(size),
-        }
+        self.optional(key)?.map(|size| self.bounded(key, size)).transpose()
     }
 
     /// Takes a size that is `default` where the key is absent or null.

@@ -12,7 +12,7 @@ use crate::{
     common::{forward_all, load_f32},
 };
 
-/// One whole file each.
+/// Checkpoints in one file whose layers beside experts are spelled alike.
 const FIXTURES: &[&str] = &["gemma3-dense", "glm4-moe", "mixtral", "olmoe", "qwen3-moe"];
 
 fn names(dir: &Path) -> Vec<String> {
@@ -23,7 +23,8 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[test]
 fn every_tensor_is_needed() {
-    for fixture in FIXTURES {
+    let others = ["deepseek-v3", "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4"];
+    for fixture in FIXTURES.iter().chain(&others) {
         let dir = copy(fixture);
         let whole = fs::read(dir.path().join("model.safetensors")).unwrap();
         for name in names(dir.path()) {
@@ -66,6 +67,72 @@ fn damage_is_named() {
             assert_says(&message(dir.path()), &["model.safetensors"]);
         }
     }
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    let huge = json!(1u64 << 62);
+    let of_all =
+        ["deepseek-v3", "gemma4-moe", "gpt-oss"].into_iter().chain(FIXTURES.iter().copied());
+    let common = [
+        ("hidden_size", huge.clone()),
+        ("num_hidden_layers", json!(70_000)),
+        ("num_hidden_layers", json!(4_000_000_000u64)),
+        ("head_dim", huge.clone()),
+        ("rms_norm_eps", json!(-1.0)),
+    ];
+    let own = [
+        ("deepseek-v3", "head_dim", json!(999)),
+        ("deepseek-v3", "n_shared_experts", json!(70_000)),
+        ("deepseek-v3", "num_nextn_predict_layers", json!(u64::MAX)),
+        ("gemma3-dense", "final_logit_softcapping", json!(0.0)),
+        ("gemma3-dense", "query_pre_attn_scalar", json!(-4.0)),
+        ("gemma4-moe", "final_logit_softcapping", json!(-30.0)),
+        ("gemma4-moe", "global_head_dim", json!(0)),
+        ("gemma4-moe", "num_experts", json!(70_000)),
+        ("glm4-moe", "n_shared_experts", json!(u64::MAX)),
+        ("gpt-oss", "swiglu_limit", json!(-7.0)),
+        ("mixtral", "num_local_experts", json!(70_000)),
+        ("olmoe", "clip_qkv", json!(-1.0)),
+    ];
+    let shared = of_all.flat_map(|f| common.iter().map(move |(k, v)| (f, *k, v.clone())));
+    for (fixture, key, value) in shared.chain(own) {
+        let dir = copy(fixture);
+        edit_config(dir.path(), |c| c[key] = value.clone());
+        assert_says(&message(dir.path()), &["config.json", key]);
+    }
+    // The shapes on disk are looked at before memory for those of the config is reserved.
+    for fixture in FIXTURES {
+        let dir = copy(fixture);
+        edit_config(dir.path(), |c| c["intermediate_size"] = json!(u32::MAX));
+        edit_config(dir.path(), |c| c["vocab_size"] = json!(u32::MAX));
+        assert_says(&message(dir.path()), &["expected shape", "4294967295"]);
+    }
+    let dir = copy("gemma4-moe");
+    let rope = json!({"rope_type": "proportional", "rope_theta": 0.0});
+    edit_config(dir.path(), |c| c["rope_parameters"]["full_attention"] = rope);
+    assert_says(&message(dir.path()), &["rope_theta", "above 1"]);
+    let dir = copy("gemma4-moe");
+    edit_config(dir.path(), |c| c["per_layer_config"] = json!({"0": {"head_dim": 8}}));
+    assert_says(&message(dir.path()), &["per_layer_config"]);
+}
+
+/// To a config null is as good as absent.
+#[test]
+fn a_null_is_nothing_said() {
+    let logits = |edit: &dyn Fn(&mut Value)| {
+        let dir = copy("glm4-moe");
+        edit_config(dir.path(), |c| edit(c));
+        let model = load_f32(dir.path(), &Device::flex(), MoeImpl::Selected);
+        forward_all(model.as_ref(), &[3, 1, 4, 1, 5, 9, 2, 6], 1, &mut Unobserved)
+    };
+    const KEY: &str = "partial_rotary_factor";
+    let given = logits(&|_| {});
+    let null = logits(&|c| c["rope_parameters"][KEY] = json!(null));
+    let absent = logits(&|c| drop(c["rope_parameters"].as_object_mut().unwrap().remove(KEY)));
+    assert_eq!(null, absent);
+    // The fixture's 0.5 is the family's default.
+    assert_eq!(given, absent);
 }
 
 #[test]

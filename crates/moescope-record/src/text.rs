@@ -50,9 +50,9 @@ impl Text {
     }
 
     /// A stand-in for models without weights: every byte of a text is a token, its value the id.
-    pub fn bytes() -> Self {
+    pub fn bytes(model_dir: &Path) -> Self {
         Text {
-            path: PathBuf::new(),
+            path: model_dir.join("tokenizer.json"),
             tokenizer: None,
             template: OnceLock::new(),
             bytes: true,

@@ -1,5 +1,6 @@
 //! The figure of a history: one panel per trend, changes and their commits marked.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,8 @@ fn draw(canvas: &Canvas<'_>, trends: &[Trend]) -> f64 {
         (Key::Reference, "change, with its commit".to_owned()),
     ];
     let top = legend(canvas, 0.0, &keys) + 12.0;
+    let conditions: BTreeSet<&str> = trends.iter().map(|t| t.conditions.as_str()).collect();
+    let number = |of: &str| conditions.iter().position(|c| *c == of).map_or(0, |at| at + 1);
     let (places, height) = lay_out(canvas, top, trends.len(), 380.0, 240.0);
     for (trend, place) in trends.iter().zip(places) {
         let spread = trend.points.iter().flat_map(|point| {
@@ -66,7 +69,11 @@ fn draw(canvas: &Canvas<'_>, trends: &[Trend]) -> f64 {
         }
         let last = trend.points.len().saturating_sub(1) as u32;
         let x_axis = Axis::whole("measurement, oldest first", 0, last, (place.w / 50.0) as usize);
-        let panel = Panel::draw(canvas, place, &sanitize(&trend.row), &x_axis, &y_axis);
+        let title = match conditions.len() {
+            1 => sanitize(&trend.row).into_owned(),
+            _ => format!("{} (conditions {})", sanitize(&trend.row), number(&trend.conditions)),
+        };
+        let panel = Panel::draw(canvas, place, &title, &x_axis, &y_axis);
         levels(canvas, &panel, trend);
         for (at, point) in trend.points.iter().enumerate() {
             let x = panel.x.at(at as f64);
@@ -92,7 +99,29 @@ fn draw(canvas: &Canvas<'_>, trends: &[Trend]) -> f64 {
             canvas.text(x, y, &label, SMALL, Ink::Text, align);
         }
     }
-    top + height
+    let mut y = top + height + 8.0;
+    for (at, conditions) in conditions.iter().enumerate() {
+        for line in lines_of(&format!("conditions {}: {}", at + 1, sanitize(conditions)), WIDE) {
+            canvas.text(0.0, y + 10.0, &line, SMALL, Ink::Text, Align::Left);
+            y += 15.0;
+        }
+    }
+    y
+}
+
+/// A text of `; `-separated parts in lines of a width.
+fn lines_of(text: &str, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in text.split("; ") {
+        match lines.last_mut() {
+            Some(line) if text_width(line, SMALL) + text_width(part, SMALL) + 12.0 < width => {
+                line.push_str("; ");
+                line.push_str(part);
+            }
+            _ => lines.push(fit(part, SMALL, width)),
+        }
+    }
+    lines
 }
 
 /// A line at the mean of each stretch between changes.
@@ -127,7 +156,7 @@ mod tests {
             row: "text pp8 <b1>".into(),
             metric: "decode".into(),
             unit: "tokens/s".into(),
-            conditions: "any".into(),
+            conditions: "device=<cpu>; ".to_owned() + &"driver=1; ".repeat(40),
             points: (0..12).map(point).collect(),
             changes: vec![Change { index: 6, divergence: 1.0, p: 0.002 }],
         };
@@ -135,6 +164,7 @@ mod tests {
         let [svg, png] = draw_trends(&[trend], directory.path()).unwrap();
         let text = fs::read_to_string(svg).unwrap();
         assert!(text.contains("x0.800") && text.contains("06&lt;scrip"), "{text}");
+        assert!(text.contains("conditions 1: device=&lt;cpu&gt;"), "{text}");
         assert!(!text.contains("<script") && !text.contains('\u{1b}'));
         for event in xml::reader::EventReader::from_str(&text) {
             event.unwrap();

@@ -153,6 +153,20 @@ pub struct Facts {
     pub other: BTreeMap<String, f64>,
 }
 
+impl Facts {
+    /// The first fact that two measurements of one program have differently though it depends on nothing
+    /// else, by its name. Peaks of memory may depend on what ran before.
+    pub fn disagreement(&self, other: &Self) -> Option<&'static str> {
+        let same = [
+            ("the greedy tokens", self.tokens_hash == other.tokens_hash),
+            ("the routing", self.routing_hash == other.routing_hash),
+            ("the balance", self.load_variation == other.load_variation),
+            ("the bytes per token", self.bytes_per_token == other.bytes_per_token),
+        ];
+        same.into_iter().find(|(_, same)| !same).map(|(fact, _)| fact)
+    }
+}
+
 impl BenchRow {
     /// Nanoseconds per prompt token, one value per sample that has a prompt.
     pub fn prefill_ns_per_token(&self) -> Vec<f64> {
@@ -167,8 +181,8 @@ impl BenchRow {
         let samples = self.samples.iter().filter(|sample| !sample.decode_ns.is_empty());
         samples
             .map(|sample| {
-                let total: u64 = sample.decode_ns.iter().sum();
-                total as f64 / (sample.decode_ns.len() as f64 * batch)
+                let total: f64 = sample.decode_ns.iter().map(|&ns| ns as f64).sum();
+                total / (sample.decode_ns.len() as f64 * batch)
             })
             .collect()
     }

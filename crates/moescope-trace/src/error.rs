@@ -154,8 +154,8 @@ pub enum TraceError {
 
     /// A file given as a bench result is something else.
     #[error(
-        "{path} is not a bench result: {reason}; expected JSON as `moescope bench --format json` \
-         writes it"
+        "{path} is not a bench result: {reason}; expected JSON of the schema in the \
+         documentation of moescope-trace's `bench`"
     )]
     NotABench {
         /// The file.

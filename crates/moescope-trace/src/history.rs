@@ -146,13 +146,20 @@ pub fn read(directory: &Path) -> Result<Vec<Entry>, TraceError> {
     for path in paths {
         let part = Part::open(&path, &HISTORY)?;
         let names: Vec<&str> = HISTORY.columns.iter().map(|column| column.name).collect();
-        part.read(&names, 64, |frame| entries_of(&path, frame, &mut entries))?;
+        let first = entries.len();
+        part.read(&names, 64, |frame| entries_of(&path, frame, first, &mut entries))?;
     }
     entries.sort_by(|a: &Entry, b: &Entry| (&a.measured_at, &a.id).cmp(&(&b.measured_at, &b.id)));
     Ok(entries)
 }
 
-fn entries_of(path: &Path, frame: &DataFrame, entries: &mut Vec<Entry>) -> Result<(), TraceError> {
+/// Adds the measurements of a file, those from `first` on.
+fn entries_of(
+    path: &Path,
+    frame: &DataFrame,
+    first: usize,
+    entries: &mut Vec<Entry>,
+) -> Result<(), TraceError> {
     let bad = |column: &'static str, problem: &str| TraceError::BadValue {
         part: path.to_path_buf(),
         column,
@@ -189,7 +196,7 @@ fn entries_of(path: &Path, frame: &DataFrame, entries: &mut Vec<Entry>) -> Resul
     };
     for at in 0..frame.height() {
         let id = given("id", &ids[at])?;
-        if entries.last().is_none_or(|entry| entry.id != id) {
+        if entries[first..].last().is_none_or(|entry| entry.id != id) {
             entries.push(Entry {
                 id,
                 measured_at: given("measured_at", &times[at])?,

@@ -197,6 +197,32 @@ pub struct SamplingInfo {
     pub top_p: f32,
 }
 
+/// What a reader must know of a model and a device wherever numbers of theirs appear: `random weights`,
+/// `first layers only`, `rumoured shapes`, `software adapter`.
+pub fn labels(model: &ModelInfo, device: &DeviceInfo) -> Vec<&'static str> {
+    [
+        (model.weights == Weights::Random, "random weights"),
+        (model.layers_kept.is_some(), "first layers only"),
+        (model.rumour, "rumoured shapes"),
+        (device.device_type == DeviceType::Software, "software adapter"),
+    ]
+    .into_iter()
+    .filter_map(|(applies, label)| applies.then_some(label))
+    .collect()
+}
+
+impl Manifest {
+    /// [`labels`] of a run, and of how it was taken: `partial run`, `profiled`.
+    pub fn labels(&self, partial: bool) -> Vec<&'static str> {
+        let mut all = Vec::new();
+        all.extend(partial.then_some("partial run"));
+        all.extend(labels(&self.model, &self.device));
+        let profiled = self.settings.timing_mode == TimingMode::Profiled;
+        all.extend(profiled.then_some("profiled"));
+        all
+    }
+}
+
 /// How the run was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {

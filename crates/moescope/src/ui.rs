@@ -75,10 +75,11 @@ pub(crate) enum Unit {
 }
 
 /// ` [a, b]`, or nothing where there are none: what follows a name whose numbers need a label.
-pub(crate) fn bracketed(labels: &[String]) -> String {
-    match labels {
-        [] => String::new(),
-        _ => format!(" [{}]", labels.join(", ")),
+pub(crate) fn bracketed<L: AsRef<str>>(labels: &[L]) -> String {
+    let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
+    match labels.is_empty() {
+        true => String::new(),
+        false => format!(" [{}]", labels.join(", ")),
     }
 }
 

@@ -86,6 +86,7 @@ fn checkpoints_dtypes_and_prompts() {
     command.arg("compare").arg(path("early")).arg(path("final")).args(["--format", "csv"]);
     let csv = stdout(&succeed(&mut command));
     assert!(csv.starts_with("metric,layer,index,phase,value,"));
+    assert!(csv.lines().nth(1).unwrap().contains("tiny-gemma4-moe"), "{csv}");
     assert_eq!(
         csv.lines().filter(|line| line.starts_with("utilisation_difference")).count(),
         6 * 32

@@ -184,7 +184,7 @@ fn commands_are_run_in_turns() {
     assert_eq!(read().len(), 24);
     assert!(said.contains("a second measurement agrees (x1.200)"), "{said}");
     // Results written to a file; a command that fails.
-    let copy = ["--run", "cp base.json {out}", "--vs", "cp base.json {out}", "--pairs", "5"];
+    let copy = ["--run", "cp base.json \"{out}\"", "--vs", "cp base.json {out}", "--pairs", "5"];
     assert_eq!(gate(dir.path(), &copy).0, 0);
     let broken = ["--run", "cat base.json", "--vs", "echo no such model >&2; exit 3"];
     let (code, _, error) = gate(dir.path(), &broken);

@@ -42,7 +42,30 @@ fn a_slice_of_a_large_model_runs_from_its_name() {
 
     let mut analyze = moescope();
     let table = stdout(&succeed(analyze.arg("analyze").arg(&output).args(["--metric", "gini"])));
-    assert!(table.contains("random weights, first layers only"), "{table}");
+    let labels = "random weights, first layers only";
+    assert!(table.contains(labels), "{table}");
+    // Wherever numbers of the run are printed.
+    let printed = |arguments: &[&str]| {
+        let mut command = moescope();
+        command.arg(arguments[0]).arg(&output);
+        if matches!(arguments[0], "compare" | "gate") {
+            command.arg(&output);
+        }
+        stdout(&succeed(command.args(&arguments[1..])))
+    };
+    for arguments in
+        [&["analyze"][..], &["simulate"], &["compare"], &["compare", "--format", "md"], &["gate"]]
+    {
+        assert!(printed(arguments).contains(labels), "{arguments:?}");
+    }
+    let json = printed(&["simulate", "--format", "json"]);
+    assert!(
+        json.contains("\"random weights\"") && json.contains("\"first layers only\""),
+        "{json}"
+    );
+    for format in ["simulate", "compare"].map(|command| printed(&[command, "--format", "csv"])) {
+        assert!(format.lines().skip(1).all(|line| line.contains("random weights")), "{format}");
+    }
     let report = dir.path().join("report");
     let mut command = moescope();
     succeed(command.arg("report").arg(&output).arg("-o").arg(&report));
@@ -150,6 +173,22 @@ fn what_can_not_be_cut_or_found() {
     let mut unknown = random(Path::new("gemma-5"), &prompts, &output);
     fail(&mut unknown, &["gemma-5", "not found"]);
     assert!(!output.exists());
+}
+
+/// A rumour is called one wherever its numbers are printed, and so are first layers.
+#[test]
+fn inspect_labels_what_it_counts() {
+    for format in ["text", "json", "csv"] {
+        let inspect = |model: &str| {
+            let mut command = moescope();
+            command.args(["inspect", model, "--layers", "4", "--format", format]);
+            stdout(&succeed(&mut command))
+        };
+        let rumour = inspect("gemma-4-120b-a15b");
+        assert!(rumour.contains("rumoured shapes") && rumour.contains("first 4 of"), "{rumour}");
+        let published = inspect("gemma-4-26b-a4b");
+        assert!(!published.contains("rumour") && published.contains("first 4 of"), "{published}");
+    }
 }
 
 /// Sizes that overflow are refused, not computed with.

@@ -32,7 +32,7 @@ pub(crate) fn machine_differences(base: &Manifest, other: &Manifest) -> Vec<&'st
 #[derive(Clone, Copy, Default)]
 struct Passes {
     tokens: u64,
-    nanoseconds: u64,
+    nanoseconds: f64,
     /// Highest values seen: in use, reserved, resident.
     memory: [u64; 3],
 }
@@ -56,7 +56,7 @@ pub(super) fn speed(
     let passes = [passes(base.data), passes(other)];
     let rows = [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| {
         let seconds_per_token = |passes: &Passes| {
-            (passes.tokens > 0).then(|| passes.nanoseconds as f64 / passes.tokens as f64)
+            (passes.tokens > 0).then(|| passes.nanoseconds / passes.tokens as f64)
         };
         // A ratio of speeds is that of times turned around.
         let [new, old] = [&passes[1], &passes[0]];
@@ -68,16 +68,25 @@ pub(super) fn speed(
 /// Rows of `bytes_in_use_ratio`, `bytes_reserved_ratio` and `rss_ratio`, the other run over the base:
 /// peaks of each sequence, where both recorded them.
 pub(super) fn memory(base: &Study<'_>, other: &RunData) -> Vec<MetricRow> {
-    let passes = [passes(base.data), passes(other)];
+    let passes = [whole(passes(base.data)), whole(passes(other))];
     let kinds = ["bytes_in_use_ratio", "bytes_reserved_ratio", "rss_ratio"];
     let of_kind = |(kind, metric)| {
-        // The peak of a sequence is in either phase; the decode passes of most come last and hold most.
         let peak = |passes: &Passes| Some(passes.memory[kind] as f64).filter(|bytes| *bytes > 0.0);
-        let phases = [Phase::Decode, Phase::Prefill].into_iter();
-        let found = phases.filter_map(|phase| ratio(&passes[0], &passes[1], phase, peak)).next();
-        row(base, metric, None, found?)
+        row(base, metric, None, ratio(&passes[0], &passes[1], Phase::Prefill, peak)?)
     };
     kinds.into_iter().enumerate().filter_map(of_kind).collect()
+}
+
+/// Peaks of whole sequences, filed under the prefill: in either phase there may be the larger one.
+fn whole(passes: HashMap<(u32, bool), Passes>) -> HashMap<(u32, bool), Passes> {
+    let mut found: HashMap<(u32, bool), Passes> = HashMap::new();
+    for ((sequence, _), passes) in passes {
+        let to = found.entry((sequence, false)).or_default();
+        for (peak, bytes) in to.memory.iter_mut().zip(passes.memory) {
+            *peak = (*peak).max(bytes);
+        }
+    }
+    found
 }
 
 fn row(
@@ -137,7 +146,7 @@ fn passes(data: &RunData) -> HashMap<(u32, bool), Passes> {
         };
         let passes = found.entry((sequence, steps.phase[at] == Phase::Decode)).or_default();
         passes.tokens += u64::from(steps.tokens[at]);
-        passes.nanoseconds += steps.duration_ns[at];
+        passes.nanoseconds += steps.duration_ns[at] as f64;
         let memory = [steps.bytes_in_use[at], steps.bytes_reserved[at], steps.rss_bytes[at]];
         for (peak, bytes) in passes.memory.iter_mut().zip(memory) {
             *peak = (*peak).max(bytes.unwrap_or(0));

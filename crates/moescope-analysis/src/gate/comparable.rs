@@ -1,6 +1,7 @@
 //! What may be compared with what.
 
 use moescope_trace::fingerprint::{Aspect, Difference};
+use moescope_trace::manifest::labels;
 
 use super::evidence::{Evidence, Kind};
 
@@ -58,13 +59,17 @@ pub enum GateError {
         /// Its rows.
         new_rows: String,
     },
-    /// Runs over different prompts.
-    #[error("{base} and {new} were recorded from different prompts; record both from the same")]
-    Prompts {
+    /// Runs over different prompts, or of settings that compute other tokens.
+    #[error("{base} ({base_task}) and {new} ({new_task}) did different things; record both alike")]
+    Task {
         /// Name of the base.
         base: String,
+        /// What it did.
+        base_task: String,
         /// Name of the new one.
         new: String,
+        /// What that did.
+        new_task: String,
     },
     /// Nothing to judge.
     #[error("{name}: nothing was measured that could be compared")]
@@ -130,9 +135,11 @@ pub fn comparable(
     if !state.is_empty() {
         notes.push(format!("the machine was in another state: {}", text(&state)));
     }
-    if base.prompts != new.prompts {
+    if base.task != new.task {
+        let task = |evidence: &Evidence| evidence.task.clone().unwrap_or_else(|| "unknown".into());
+        let (base_task, new_task) = (task(base), task(new));
         let (base, new) = names();
-        return Err(GateError::Prompts { base, new });
+        return Err(GateError::Task { base, base_task, new, new_task });
     }
     if !base.rows.iter().any(|row| new.row(&row.name).is_some()) {
         let rows = |evidence: &Evidence| {
@@ -146,6 +153,12 @@ pub fn comparable(
     for (one, other, whose) in [(base, new, &new.name), (new, base, &base.name)] {
         for row in one.rows.iter().filter(|row| other.row(&row.name).is_none()) {
             notes.push(format!("row {} is not in {whose} and was not compared", row.name));
+        }
+    }
+    for one in [base, new] {
+        let labels = labels(&one.fingerprint.model, &one.fingerprint.device);
+        if !labels.is_empty() {
+            notes.push(format!("{}: {}", one.name, labels.join(", ")));
         }
     }
     Ok(notes)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use moescope_trace::bench::{BenchResult, Facts};
+use moescope_trace::manifest::Manifest;
 use moescope_trace::{Fingerprint, Phase, Run};
 
 use super::GateError;
@@ -23,8 +24,8 @@ pub struct Evidence {
     pub kind: Kind,
     /// What it was measured on.
     pub fingerprint: Fingerprint,
-    /// Hash of the prompts, of a run.
-    pub prompts: Option<String>,
+    /// What a run was asked to do: prompts and settings that change what it computes.
+    pub task: Option<String>,
     /// What was measured.
     pub rows: Vec<Row>,
     /// The run itself, for the overlap of routing.
@@ -72,6 +73,23 @@ pub struct Timed {
     pub samples: Vec<(Option<u32>, f64)>,
 }
 
+/// The prompts of a run and the settings that decide which tokens it computes.
+fn task_of(manifest: &Manifest) -> String {
+    let settings = &manifest.settings;
+    let sampling = &settings.sampling;
+    let choice = match sampling.temperature == 0.0 {
+        true => "greedy".to_owned(),
+        false => format!(
+            "temperature {}, top_k {}, top_p {}, seed {}",
+            sampling.temperature, sampling.top_k, sampling.top_p, settings.seed
+        ),
+    };
+    format!(
+        "prompts {}, batch {}, at most {} generated tokens, {choice}",
+        manifest.prompts_hash, settings.batch, settings.max_tokens
+    )
+}
+
 impl Evidence {
     /// A row by its name.
     pub fn row(&self, name: &str) -> Option<&Row> {
@@ -92,7 +110,7 @@ impl Evidence {
             name: name.to_owned(),
             kind: Kind::Bench,
             fingerprint: first.fingerprint.clone(),
-            prompts: None,
+            task: None,
             rows: Vec::new(),
             run: None,
         };
@@ -122,6 +140,11 @@ impl Evidence {
                 });
                 let to = &mut evidence.rows[at];
                 to.error = to.error.take().or_else(|| row.error.clone());
+                if let Some(fact) = to.facts.disagreement(&row.facts) {
+                    let problem =
+                        || format!("its results disagree in {fact}, which no time changes");
+                    to.error.get_or_insert_with(problem);
+                }
                 let times = [row.prefill_ns_per_token(), row.decode_ns_per_token()];
                 for (name, values) in std::iter::zip(TIMES, times) {
                     to.push(name, values.into_iter().map(|ns| (None, ns)));
@@ -154,7 +177,7 @@ impl Evidence {
             name: name.to_owned(),
             kind: Kind::Run,
             fingerprint: Fingerprint::of_run(&data.manifest),
-            prompts: Some(data.manifest.prompts_hash.clone()),
+            task: Some(task_of(&data.manifest)),
             rows: vec![row],
             run: Some(data.into()),
         };

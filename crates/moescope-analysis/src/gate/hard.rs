@@ -24,15 +24,25 @@ pub(super) fn check(
             .filter_map(|(base, new)| Some((base.row(&row.name)?, new.row(&row.name)?)));
         let again: Vec<(&Row, &Row)> = again.collect();
         for check in &mut found {
-            let varies = again.iter().any(|(a, b)| {
-                differs(check.metric, &row.facts, &a.facts)
-                    || differs(check.metric, &other.facts, &b.facts)
-            });
-            if varies {
+            let base_varies =
+                again.iter().any(|(a, _)| differs(check.metric, &row.facts, &a.facts));
+            let new_varies =
+                again.iter().any(|(_, b)| differs(check.metric, &other.facts, &b.facts));
+            // What becomes random is a change, where the base shows that it need not be.
+            let results = matches!(check.metric, "tokens" | "routing");
+            if new_varies && !base_varies && results {
+                check.outcome = Outcome::Regressed;
+                check.note =
+                    Some("always the same in the base, it varies between runs of the new".into());
+            } else if base_varies || new_varies {
                 check.outcome = Outcome::Undecided;
                 check.note = Some("it varies between runs of the same command".into());
             }
         }
+        let all = || std::iter::once((row, other)).chain(again.iter().copied());
+        let base_error = all().find_map(|(a, _)| a.error.as_deref());
+        let new_error = all().find_map(|(_, b)| b.error.as_deref());
+        found.splice(0..0, completed(row, base_error, new_error));
         checks.extend(found.into_iter().filter(|check| options.checks(check.metric)));
     }
     checks
@@ -50,6 +60,18 @@ fn differs(fact: &str, a: &Facts, b: &Facts) -> bool {
     }
 }
 
+/// Whether both came to their end; nothing to say where they did.
+fn completed(row: &Row, base: Option<&str>, new: Option<&str>) -> Option<Check> {
+    let outcome = match (base, new) {
+        (None, None) => return None,
+        (None, Some(_)) => Outcome::Regressed,
+        (Some(_), None) => Outcome::Improved,
+        (Some(_), Some(_)) => Outcome::Undecided,
+    };
+    let state = |error: Option<&str>| error.unwrap_or("completed").to_owned();
+    Some(Check { outcome, ..blank(row, "completed", state(base), state(new), "as the base") })
+}
+
 fn of_row(
     base: &Evidence,
     new: &Evidence,
@@ -59,17 +81,6 @@ fn of_row(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     let (a, b, limits) = (&row.facts, &other.facts, &options.limits);
-    if row.error.is_some() || other.error.is_some() {
-        let state = |row: &Row| row.error.clone().unwrap_or_else(|| "completed".into());
-        let (base, new) = (state(row), state(other));
-        let mut check = blank(row, "completed", base, new, "as the base");
-        check.outcome = match (&row.error, &other.error) {
-            (None, Some(_)) => Outcome::Regressed,
-            (Some(_), None) => Outcome::Improved,
-            _ => Outcome::Undecided,
-        };
-        checks.push(check);
-    }
     checks.extend(equal(row, "tokens", &a.tokens_hash, &b.tokens_hash));
     checks.extend(equal(row, "routing", &a.routing_hash, &b.routing_hash).map(|check| {
         // Runs keep every decision: how much of them agrees can be said.

@@ -84,7 +84,7 @@ fn per_sequence(study: &Study<'_>, phase: Phase) -> Vec<(u64, u64, Option<usize>
         // Tokens of one pass are next to each other in a sequence.
         for step in steps.chunk_by(|a, b| a == b) {
             if let Some(duration) = durations.get(&step[0]) {
-                sum += duration;
+                sum = duration.saturating_add(sum);
                 passes += 1;
             }
         }

@@ -308,6 +308,56 @@ fn a_fact_that_varies_by_itself_decides_nothing() {
     assert!(!verdict.regressed);
 }
 
+/// A base that is always the same shows that the new one need not vary: a race came in.
+#[test]
+fn what_becomes_random_fails() {
+    let mut rng = Rng::new(11);
+    let judged = |pairs: &[(Evidence, Evidence)]| {
+        let retry = || -> Result<_, GateError> { Ok(None) };
+        judge_pairs(pairs, retry, &GateOptions::default(), Across::default()).unwrap()
+    };
+    let mut tokens = pairs(6, 1.0, &mut rng);
+    tokens[3].1.rows[0].facts.tokens_hash = Some("sometimes".into());
+    let verdict = judged(&tokens);
+    assert!(verdict.regressed, "{verdict:?}");
+    // An error in any of the pairs counts, not in the first alone.
+    let mut failing = pairs(6, 1.0, &mut rng);
+    failing[4].1.rows[0].error = Some("device lost".into());
+    let verdict = judged(&failing);
+    let check = verdict.checks.iter().find(|c| c.metric == "completed").unwrap();
+    assert!(verdict.regressed && check.outcome == Outcome::Regressed, "{verdict:?}");
+}
+
+/// Results put together from a file that was appended to agree in what no time changes.
+#[test]
+fn appended_results_that_disagree_are_an_error_of_their_row() {
+    let mut rng = Rng::new(12);
+    let first = bench(6, |_| 1.0, &mut rng);
+    let mut second = bench(6, |_| 1.0, &mut rng);
+    let together = |second: &BenchResult| {
+        Evidence::of_bench("file", &[first.clone(), second.clone()]).unwrap()
+    };
+    assert!(together(&second).rows.iter().all(|row| row.error.is_none()));
+    second.rows[1].facts.routing_hash = Some("another".into());
+    let evidence = together(&second);
+    assert!(evidence.rows[0].error.is_none());
+    assert!(evidence.rows[1].error.as_ref().unwrap().contains("routing"));
+}
+
+/// What random or rumoured models measure is called that.
+#[test]
+fn a_verdict_says_what_its_numbers_are_of() {
+    let mut rng = Rng::new(13);
+    let mut result = bench(6, |_| 1.0, &mut rng);
+    result.fingerprint.model.weights = Weights::Random;
+    result.fingerprint.model.rumour = true;
+    let evidence = |name| Evidence::of_bench(name, std::slice::from_ref(&result)).unwrap();
+    let (base, new) = (evidence("base"), evidence("new"));
+    let verdict = judge(&base, &new, None, &GateOptions::default(), Across::default());
+    let notes = verdict.unwrap().notes;
+    assert!(notes.iter().any(|n| n == "new: random weights, rumoured shapes"), "{notes:?}");
+}
+
 #[test]
 fn thresholds_are_strict() {
     let parse = |text: &str| GateOptions::parse(text, std::path::Path::new("moescope.toml"));

@@ -8,7 +8,6 @@ use crate::{
     ops::{
         activation::Activation,
         rope::{Pairing, Rope, RopeConfig, RopeDefaults},
-        router::{Groups, RouterRule, Scoring},
     },
 };
 
@@ -105,19 +104,25 @@ impl Sizes {
         let (key, default) = defaults.activation;
         Ok(Sizes {
             hidden,
-            layers: s.size("num_hidden_layers")?,
+            layers: s.layers()?,
             heads,
             kv_heads,
             head_dim,
             vocab: size(s, "vocab_size", defaults.vocab)?,
             context: size(s, "max_position_embeddings", defaults.context)?,
-            eps: match defaults.eps {
-                Some(eps) => s.optional("rms_norm_eps")?.unwrap_or(eps),
-                None => s.required("rms_norm_eps")?,
-            },
+            eps: eps(s, defaults.eps)?,
             tied: s.optional("tie_word_embeddings")?.unwrap_or(defaults.tied),
             activation: activation(s, key, default)?,
         })
+    }
+}
+
+/// `rms_norm_eps`, which may be absent where there is a default.
+pub(crate) fn eps(s: &mut Section, default: Option<f32>) -> Result<f32> {
+    const KEY: &str = "rms_norm_eps";
+    match s.optional_positive(KEY)?.or(default) {
+        Some(eps) => Ok(eps),
+        None => Err(s.wrong(KEY, "a number above 0", &Value::Null)),
     }
 }
 
@@ -139,50 +144,19 @@ pub(crate) fn divides(s: &Section, key: &str, value: usize, whole: usize) -> Res
 pub(crate) fn experts(s: &mut Section, of_all: &[&str], per_token: &str) -> Result<(usize, usize)> {
     let experts = s.size_of(of_all)?;
     let top_k = s.size(per_token)?;
-    match top_k <= experts && experts <= usize::from(u16::MAX) {
+    if experts > usize::from(u16::MAX) {
+        return Err(s.wrong(of_all[0], "at most 65535", &Value::from(experts)));
+    }
+    match top_k <= experts {
         true => Ok((experts, top_k)),
         false => Err(s.wrong(per_token, &format!("at most {experts}"), &Value::from(top_k))),
     }
 }
 
-/// What a family with sigmoid scores means by a key its config does not have.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SigmoidDefaults {
-    /// `n_group`.
-    pub(crate) groups: usize,
-    /// `topk_group`.
-    pub(crate) chosen: usize,
-    /// `routed_scaling_factor`.
-    pub(crate) scale: f32,
-}
-
-/// Sigmoid scores, groups, renormalisation and scale, as DeepSeek-V3 and its kin spell them.
-pub(crate) fn sigmoid_rule(
-    s: &mut Section,
-    experts: usize,
-    top_k: usize,
-    defaults: SigmoidDefaults,
-) -> Result<RouterRule> {
-    let count = s.size_or("n_group", defaults.groups)?;
-    let chosen = s.size_or("topk_group", defaults.chosen)?;
-    divides(s, "n_group", count, experts)?;
-    let size = experts / count;
-    if count > 1 && size < 2 {
-        // A group is judged by its two best experts.
-        let expected = format!("groups of at least two of {experts} experts");
-        return Err(s.wrong("n_group", &expected, &Value::from(count)));
-    }
-    if chosen > count || chosen * size < top_k {
-        let expected = format!("at most {count} groups, together of {top_k} experts or more");
-        return Err(s.wrong("topk_group", &expected, &Value::from(chosen)));
-    }
-    Ok(RouterRule {
-        top_k,
-        scoring: Scoring::Sigmoid,
-        groups: (chosen < count).then_some(Groups { count, chosen }),
-        renormalise: s.optional("norm_topk_prob")?.unwrap_or(true),
-        scale: s.optional("routed_scaling_factor")?.unwrap_or(defaults.scale),
-    })
+/// Layers after the last that predict further tokens, under either of their names.
+pub(crate) fn predictors(s: &mut Section) -> Result<usize> {
+    let published = s.optional_count("num_nextn_predict_layers")?;
+    Ok(s.optional_count("num_mtp_layers")?.or(published).unwrap_or(0))
 }
 
 /// The kind of attention of a layer, in families that alternate.
@@ -211,16 +185,15 @@ pub(crate) fn layer_types(s: &mut Section, layers: usize) -> Result<Option<Vec<L
 
 /// The rotary embedding of all layers, which turns whole heads.
 pub(crate) fn rope(s: &mut Section, sizes: &Sizes, theta: f64) -> Result<Rope> {
-    let config = partial_rope(s, sizes, theta)?;
-    match config.fraction == 1.0 {
-        true => Ok(Rope::new(config, Pairing::Halves)),
-        // The reference computes the frequencies of a part and turns the whole head by them.
-        false => Err(s.unsupported("partial_rotary_factor", &Value::from(config.fraction))),
-    }
+    let config = RopeConfig::read(s, RopeDefaults::whole(theta, sizes.head_dim, sizes.context))?;
+    Ok(Rope::new(whole_head(s, config)?, Pairing::Halves))
 }
 
-/// The rotary embedding of all layers in families that may turn a part of each head.
-pub(crate) fn partial_rope(s: &mut Section, sizes: &Sizes, theta: f64) -> Result<RopeConfig> {
-    let defaults = RopeDefaults { theta, head_dim: sizes.head_dim, context: sizes.context };
-    RopeConfig::read(s, defaults)
+/// Refuses to turn a part of a head, in families whose reference computes the frequencies of the part and
+/// then turns the whole head by them.
+pub(crate) fn whole_head(s: &Section, config: RopeConfig) -> Result<RopeConfig> {
+    match config.fraction == 1.0 {
+        true => Ok(config),
+        false => Err(s.unsupported("partial_rotary_factor", &Value::from(config.fraction))),
+    }
 }

@@ -12,4 +12,5 @@ pub(crate) mod layer;
 pub(crate) mod mlp;
 pub(crate) mod moe;
 pub(crate) mod packed;
+pub(crate) mod sigmoid;
 pub(crate) mod tensors;

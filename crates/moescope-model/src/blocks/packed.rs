@@ -71,7 +71,7 @@ impl PackedShape {
         // Where row r of `[gate | up]` lies among the interleaved ones.
         let interleaved = move |r: usize| if r < inner { 2 * r } else { 2 * (r - inner) + 1 };
         let gate_up_shape = [experts, 2 * inner, hidden];
-        let gate_up = match w.holds(&format!("{GATE_UP}_blocks")) {
+        let gate_up = match w.in_mxfp4(GATE_UP) {
             true => w.mxfp4(GATE_UP, gate_up_shape, interleaved)?,
             false => {
                 let stored = w.stored(GATE_UP, &[experts, hidden, 2 * inner])?;
@@ -83,7 +83,7 @@ impl PackedShape {
                 w.upload(turned, gate_up_shape)?
             }
         };
-        let down = match w.holds(&format!("{DOWN}_blocks")) {
+        let down = match w.in_mxfp4(DOWN) {
             true => w.mxfp4(DOWN, [experts, hidden, inner], |row| row)?,
             false => {
                 let stored = w.stored(DOWN, &[experts, inner, hidden])?;

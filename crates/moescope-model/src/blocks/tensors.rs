@@ -129,9 +129,9 @@ impl<'a> Weights<'a> {
         self.loader.upload(values, shape)
     }
 
-    /// Whether the checkpoint has a tensor of this name.
-    pub(crate) fn holds(&self, name: &str) -> bool {
-        self.loader.holds(&self.name(name))
+    /// Whether a weight is stored in MXFP4.
+    pub(crate) fn in_mxfp4(&self, name: &str) -> bool {
+        self.loader.in_mxfp4(&self.name(name))
     }
 
     /// A weight stored in MXFP4; see [`Loader::mxfp4`].
@@ -163,5 +163,5 @@ impl<'a> Weights<'a> {
 pub(crate) fn predicts(name: &str, first: usize, count: usize) -> bool {
     let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
     let index = index.and_then(|index| index.parse::<usize>().ok());
-    index.is_some_and(|index| (first..first + count).contains(&index))
+    index.is_some_and(|index| (first..first.saturating_add(count)).contains(&index))
 }

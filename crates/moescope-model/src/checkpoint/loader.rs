@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::{
-    Checkpoint,
+    Checkpoint, Quantisation,
     fp8::{BlockScales, SCALE_SUFFIX},
     mxfp4,
     random::Random,
@@ -128,6 +128,7 @@ impl<'a> Loader<'a> {
     /// As [`Loader::weight`].
     pub fn stacked(&self, parts: &[(String, usize)], columns: usize) -> Result<Tensor<2>> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
+        self.expect(parts, columns)?;
         let mut values = Values::with_capacity(self.dtype, rows * columns);
         self.append_stack(parts, columns, &mut values)?;
         self.upload(values, [rows, columns])
@@ -148,6 +149,7 @@ impl<'a> Loader<'a> {
         columns: usize,
     ) -> Result<Tensor<3>> {
         let rows = parts(0).iter().map(|(_, rows)| rows).sum();
+        (0..experts).try_for_each(|expert| self.expect(&parts(expert), columns))?;
         let mut values = Values::with_capacity(self.dtype, experts * rows * columns);
         for expert in 0..experts {
             self.append_stack(&parts(expert), columns, &mut values)?;
@@ -163,8 +165,7 @@ impl<'a> Loader<'a> {
     pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
         let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
         let beside = beside.strip_suffix("model.").unwrap_or(beside);
-        let mut values = Values::with_capacity(self.dtype, shape.iter().product());
-        self.append_full(format!("{beside}{name}"), &shape, &mut values)?;
+        let values = self.full(format!("{beside}{name}"), &shape, self.dtype)?;
         self.upload(values, shape)
     }
 
@@ -220,9 +221,10 @@ impl<'a> Loader<'a> {
         self.values(name, shape, self.dtype)
     }
 
-    /// Whether the checkpoint has a tensor of this name.
-    pub(crate) fn holds(&self, name: &str) -> bool {
-        self.tensors.contains_key(&format!("{}{name}", self.prefix))
+    /// Whether this weight is stored in MXFP4: the config says so, or its blocks are there.
+    pub(crate) fn in_mxfp4(&self, name: &str) -> bool {
+        self.checkpoint.quantisation == Some(Quantisation::Mxfp4)
+            || self.tensors.contains_key(&format!("{}{name}_blocks", self.prefix))
     }
 
     /// A weight `[E, rows, columns]` stored in MXFP4 as `name_blocks` and `name_scales`; row i of each expert
@@ -264,9 +266,26 @@ impl<'a> Loader<'a> {
     }
 
     fn values(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Values> {
+        self.full(format!("{}{name}", self.prefix), shape, dtype)
+    }
+
+    fn full(&self, name: String, shape: &[usize], dtype: DType) -> Result<Values> {
+        if self.checkpoint.random.is_none() {
+            self.find(name.clone(), shape)?;
+        }
         let mut values = Values::with_capacity(dtype, shape.iter().product());
-        self.append(name, shape, &mut values)?;
+        self.append_full(name, shape, &mut values)?;
         Ok(values)
+    }
+
+    /// Looks at the shapes of what is to be read together, before memory is reserved by those of the config.
+    fn expect(&self, parts: &[(String, usize)], columns: usize) -> Result<()> {
+        if self.checkpoint.random.is_some() {
+            return Ok(());
+        }
+        parts.iter().try_for_each(|(name, rows)| {
+            self.find(format!("{}{name}", self.prefix), &[*rows, columns]).map(drop)
+        })
     }
 
     /// Appends the values of one stored tensor to `out`, converted to the type `out` holds.

@@ -126,9 +126,11 @@ impl Checkpoint {
         })
     }
 
-    /// Draws the weights at random from `seed` instead of reading any.
+    /// Draws the weights at random from `seed` instead of reading any: in no stored format, whatever the config
+    /// says of the published ones.
     pub fn randomise(&mut self, seed: u64) {
         self.random = Some(Random { seed });
+        self.quantisation = None;
     }
 
     /// Whether the weights are drawn at random.

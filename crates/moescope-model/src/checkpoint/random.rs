@@ -92,8 +92,9 @@ struct Law {
 }
 
 impl Law {
-    /// Biases and attention sinks lie around 0, other vectors (norms, scales) around 1; a matrix keeps
-    /// the size of what it multiplies.
+    /// Biases and attention sinks lie around 0, other vectors (norms, scales) around 1; a matrix
+    /// keeps the size of what it multiplies, taken to be its last dimension wide (that of gpt-oss's experts is the other, so
+    /// theirs differ by the ratio of the two). Norms that add 1 to their weight end near 2.
     fn of(name: &str, shape: &[usize]) -> Self {
         let fan_in = match shape {
             [.., fan_in] if shape.len() > 1 => *fan_in,

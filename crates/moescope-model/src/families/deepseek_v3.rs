@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use super::Family;
 use crate::{
     blocks::{
-        config::{SigmoidDefaults, Sizes, experts, sigmoid_rule},
+        config::{SizeDefaults, Sizes, predictors, whole_head},
         decoder::{DecoderShape, EndsShape},
         latent::LatentShape,
         layer::{FeedForwardShape, PreNormShape},
         mlp::MlpShape,
-        moe::{ExpertNames, MoeShape, SharedShape},
+        moe::MoeShape,
+        sigmoid::{SigmoidDefaults, sigmoid_moe},
         tensors::predicts,
     },
     checkpoint::Checkpoint,
@@ -42,14 +43,18 @@ const DEFAULTS: SigmoidDefaults = SigmoidDefaults { groups: 8, chosen: 4, scale:
 /// The decoder, and how many layers after it predict further tokens.
 fn read(checkpoint: &Checkpoint) -> Result<(DecoderShape<PreNormShape<LatentShape>>, usize)> {
     let mut s = Section::new(checkpoint.config_path(), FAMILY.name, checkpoint.config().clone());
-    let sizes = Sizes::read(&mut s)?;
+    // Heads have sizes of their own here; the reference writes that of the part that turns as `head_dim`.
+    let rope_dim = s.size("qk_rope_head_dim")?;
+    s.only("head_dim", &[json!(rope_dim)])?;
+    let defaults = SizeDefaults { head_dim: Some(rope_dim), ..SizeDefaults::NONE };
+    let sizes = Sizes::read_with(&mut s, &defaults)?;
     // How experts lie on devices, and losses of training.
     s.ignore(&["ep_size", "aux_loss_alpha", "seq_aux"]);
     if sizes.kv_heads != sizes.heads {
         let found = Value::from(sizes.kv_heads);
         return Err(s.unsupported("num_key_value_heads", &found));
     }
-    let predictors = s.optional("num_nextn_predict_layers")?.or(s.optional("num_mtp_layers")?);
+    let predicting = predictors(&mut s)?;
     let (attention, rope) = attention(&mut s, &sizes)?;
     let moe = moe(&mut s, &sizes)?;
     let dense = MlpShape {
@@ -78,18 +83,15 @@ fn read(checkpoint: &Checkpoint) -> Result<(DecoderShape<PreNormShape<LatentShap
         layers: (0..sizes.layers).map(layer).collect(),
         active_embedding: false,
     };
-    Ok((decoder, predictors.unwrap_or(0)))
+    Ok((decoder, predicting))
 }
 
 fn attention(s: &mut Section, sizes: &Sizes) -> Result<(LatentShape, Rope)> {
-    let (nope_dim, rope_dim) = (s.size("qk_nope_head_dim")?, s.size("qk_rope_head_dim")?);
+    let (nope_dim, rope_dim) = (s.size("qk_nope_head_dim")?, sizes.head_dim);
     s.only("qk_head_dim", &[json!(nope_dim + rope_dim)])?;
-    let defaults = RopeDefaults { theta: 10_000.0, head_dim: rope_dim, context: sizes.context };
+    let defaults = RopeDefaults::whole(10_000.0, rope_dim, sizes.context);
     let config = RopeConfig::read(s, defaults)?;
-    if config.fraction != 1.0 {
-        let found = Value::from(config.fraction);
-        return Err(s.unsupported("partial_rotary_factor", &found));
-    }
+    let config = whole_head(s, config)?;
     let scale = ((nope_dim + rope_dim) as f64).powf(-0.5) * config.score_factor();
     let pairing = match s.optional("rope_interleave")?.unwrap_or(true) {
         true => Pairing::Neighbours,
@@ -112,18 +114,5 @@ fn attention(s: &mut Section, sizes: &Sizes) -> Result<(LatentShape, Rope)> {
 fn moe(s: &mut Section, sizes: &Sizes) -> Result<MoeShape> {
     s.only("scoring_func", &[json!("sigmoid")])?;
     s.only("topk_method", &[json!("noaux_tc")])?;
-    let names = ["n_routed_experts", "num_local_experts"];
-    let (experts, top_k) = experts(s, &names, "num_experts_per_tok")?;
-    let inner = s.size("moe_intermediate_size")?;
-    let shared = s.optional::<usize>("n_shared_experts")?.unwrap_or(1);
-    Ok(MoeShape {
-        hidden: sizes.hidden,
-        experts,
-        inner,
-        activation: sizes.activation,
-        rule: sigmoid_rule(s, experts, top_k, DEFAULTS)?,
-        correction: true,
-        shared: (shared > 0).then_some(SharedShape { count: shared, inner: shared * inner }),
-        names: ExpertNames::PROJ,
-    })
+    sigmoid_moe(s, sizes, DEFAULTS)
 }

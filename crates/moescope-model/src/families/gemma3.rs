@@ -10,7 +10,7 @@ use super::Family;
 use crate::{
     blocks::{
         attention::{Attention, AttentionShape, NormOver, QkNorm},
-        config::{LayerType, SizeDefaults, Sizes, layer_types},
+        config::{LayerType, SizeDefaults, Sizes, layer_types, whole_head},
         decoder::{DecoderShape, EndsShape, Layer, LayerShape, Pass},
         layer::{Mix, MixShape},
         mlp::{Mlp, MlpShape},
@@ -100,7 +100,7 @@ fn read_text(mut s: Section, tied: Option<bool>) -> Result<DecoderShape<Sandwich
     let sizes = Sizes { tied: tied.unwrap_or(own.tied), ..own };
     let eps = sizes.eps;
     let bias = s.optional("attention_bias")?.unwrap_or(false);
-    let scale = s.optional::<f32>("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5);
+    let scale = s.optional_positive("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5);
     let window = s.size_or("sliding_window", 4096)?;
     let mlp = MlpShape {
         hidden: sizes.hidden,
@@ -127,7 +127,7 @@ fn read_text(mut s: Section, tied: Option<bool>) -> Result<DecoderShape<Sandwich
         ends: EndsShape {
             norm_offset: NORM_OFFSET,
             embedding_scale: (sizes.hidden as f32).sqrt(),
-            soft_cap: s.optional("final_logit_softcapping")?,
+            soft_cap: s.optional_positive("final_logit_softcapping")?,
             ..EndsShape::plain(&sizes)
         },
         context: sizes.context,
@@ -150,7 +150,7 @@ fn kinds(s: &mut Section, layers: usize) -> Result<Vec<LayerType>> {
 
 /// By [`LayerType`]: sliding layers have a base of their own and are never scaled in published configs.
 fn ropes(s: &mut Section, sizes: &Sizes) -> Result<Vec<Rope>> {
-    let defaults = |theta| RopeDefaults { theta, head_dim: sizes.head_dim, context: sizes.context };
+    let defaults = |theta| RopeDefaults::whole(theta, sizes.head_dim, sizes.context);
     let local = s.optional("rope_local_base_freq")?.unwrap_or(10_000.0);
     let (sliding, full) = (defaults(local), defaults(1_000_000.0));
     let types = [("sliding_attention", sliding), ("full_attention", full)];
@@ -158,7 +158,8 @@ fn ropes(s: &mut Section, sizes: &Sizes) -> Result<Vec<Rope>> {
         Some(configs) => configs,
         None => vec![RopeConfig::plain(sliding), RopeConfig::read(s, full)?],
     };
-    Ok(configs.into_iter().map(|config| Rope::new(config, Pairing::Halves)).collect())
+    let rope = |config| Ok(Rope::new(whole_head(s, config)?, Pairing::Halves));
+    configs.into_iter().map(rope).collect()
 }
 
 /// A layer with norms before and after attention and MLP.

@@ -7,17 +7,17 @@ use super::Family;
 use crate::{
     blocks::{
         attention::{AttentionShape, NormOver, QkNorm},
-        config::{SigmoidDefaults, Sizes, experts, partial_rope, sigmoid_rule},
+        config::{Sizes, predictors},
         decoder::{DecoderShape, EndsShape},
         layer::{FeedForwardShape, PreNormShape},
         mlp::MlpShape,
-        moe::{ExpertNames, MoeShape, SharedShape},
+        sigmoid::{SigmoidDefaults, sigmoid_moe},
         tensors::predicts,
     },
     checkpoint::Checkpoint,
     config::Section,
     error::Result,
-    ops::rope::{Pairing, Rope},
+    ops::rope::{Pairing, Rope, RopeConfig, RopeDefaults},
 };
 
 /// The registry entry.
@@ -48,23 +48,8 @@ struct Glm {
 fn read(checkpoint: &Checkpoint) -> Result<Glm> {
     let mut s = Section::new(checkpoint.config_path(), FAMILY.name, checkpoint.config().clone());
     let sizes = Sizes::read(&mut s)?;
-    let predicting = s.optional("num_nextn_predict_layers")?.unwrap_or(0);
-    let predicting = s.optional("num_mtp_layers")?.unwrap_or(predicting);
-
-    let (experts, top_k) =
-        experts(&mut s, &["n_routed_experts", "num_local_experts"], "num_experts_per_tok")?;
-    let inner = s.size("moe_intermediate_size")?;
-    let shared = s.optional::<usize>("n_shared_experts")?.unwrap_or(1);
-    let moe = MoeShape {
-        hidden: sizes.hidden,
-        experts,
-        inner,
-        activation: sizes.activation,
-        rule: sigmoid_rule(&mut s, experts, top_k, DEFAULTS)?,
-        correction: true,
-        shared: (shared > 0).then_some(SharedShape { count: shared, inner: shared * inner }),
-        names: ExpertNames::PROJ,
-    };
+    let predicting = predictors(&mut s)?;
+    let moe = sigmoid_moe(&mut s, &sizes, DEFAULTS)?;
     let dense = MlpShape {
         hidden: sizes.hidden,
         inner: s.size("intermediate_size")?,
@@ -101,16 +86,8 @@ fn read(checkpoint: &Checkpoint) -> Result<Glm> {
 }
 
 fn rope(s: &mut Section, sizes: &Sizes) -> Result<Rope> {
-    const FRACTION: &str = "partial_rotary_factor";
-    let given = ["rope_parameters", "rope_scaling"]
-        .iter()
-        .flat_map(|section| s.keys_in(section))
-        .chain(s.keys())
-        .any(|key| key == FRACTION);
-    let mut config = partial_rope(s, sizes, THETA)?;
-    if !given {
-        // The reference's default for this family.
-        config.fraction = 0.5;
-    }
+    // Half of a head turns where the config says nothing.
+    let whole = RopeDefaults::whole(THETA, sizes.head_dim, sizes.context);
+    let config = RopeConfig::read(s, RopeDefaults { fraction: 0.5, ..whole })?;
     Ok(Rope::new(config, Pairing::Halves))
 }

@@ -46,8 +46,8 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         experts,
         inner: s.size("intermediate_size")?,
         activation: Activation::ClampedSwish {
-            alpha: s.optional("swiglu_alpha")?.unwrap_or(1.702),
-            limit: s.optional("swiglu_limit")?.unwrap_or(7.0),
+            alpha: s.optional_positive("swiglu_alpha")?.unwrap_or(1.702),
+            limit: s.optional_positive("swiglu_limit")?.unwrap_or(7.0),
         },
         rule: RouterRule::softmax_renormalised(top_k),
     };

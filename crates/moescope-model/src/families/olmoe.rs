@@ -56,7 +56,7 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
         qkv_bias: bias,
         out_bias: bias,
         qk_norm: Some(QkNorm { over: NormOver::All, eps: sizes.eps, offset: 0.0 }),
-        clip: s.optional("clip_qkv")?,
+        clip: s.optional_positive("clip_qkv")?,
         ..AttentionShape::plain(&sizes)
     };
     let layer = PreNormShape {

@@ -106,6 +106,9 @@ fn float(x: f64, out: &mut String) {
     }
 }
 
+/// Spaces a level of JSON may be indented by: neither steps nor bytes of a template count them.
+const WIDEST: usize = 64;
+
 /// The filter `tojson` as transformers defines it: `json.dumps(x, ensure_ascii=False, ...)`, without the
 /// HTML escapes of Jinja's own (transformers 5.23.0, `utils/chat_template_utils.py`).
 pub(crate) fn tojson(value: Value, indent: Option<usize>, options: Kwargs) -> Result<Value, Error> {
@@ -113,6 +116,10 @@ pub(crate) fn tojson(value: Value, indent: Option<usize>, options: Kwargs) -> Re
         Some(indent) => Some(indent),
         None => options.get::<Option<usize>>("indent")?,
     };
+    if indent.is_some_and(|indent| indent > WIDEST) {
+        let problem = format!("tojson: an indent above {WIDEST}");
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
     let separators: Option<(String, String)> = match options.get::<Option<Value>>("separators")? {
         Some(pair) if !pair.is_none() => {
             Some((str(&pair.get_item_by_index(0)?)?, str(&pair.get_item_by_index(1)?)?))

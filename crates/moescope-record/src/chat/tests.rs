@@ -106,6 +106,7 @@ fn hostile_templates_end() {
     for out in ["{{ messages.append(1) }}", "{{ ''.__class__.__mro__[1].__subclasses__() }}"] {
         refusal(out);
     }
+    assert!(refusal("{{ messages | tojson(indent=2000000000) }}").contains("indent"));
     assert!(refusal("{% for a in range(100000000) %}{% endfor %}").contains("range"));
 }
 

@@ -1,5 +1,6 @@
 //! How long forward passes take: the whole distribution, prefill and decode apart.
 
+use moescope_analysis::stats::quantile;
 use moescope_trace::Phase;
 use moescope_trace::manifest::TimingMode;
 
@@ -33,14 +34,6 @@ fn is_timed(run: &Run<'_>) -> bool {
 /// Durations of each run in a phase, ascending; empty where it has none.
 fn series(data: &Data<'_>, phase: Phase) -> Vec<Vec<f64>> {
     data.runs.iter().map(|run| if is_timed(run) { run.durations(phase) } else { vec![] }).collect()
-}
-
-/// The value at a share of a sorted list, by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let at = share * last as f64;
-    let (low, high) = (at.floor() as usize, at.ceil() as usize);
-    sorted[low] + (sorted[high] - sorted[low]) * (at - low as f64)
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
@@ -137,19 +130,4 @@ fn table(data: &Data<'_>) -> Table {
         }
     }
     table.trimmed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantile;
-
-    #[test]
-    fn quantiles_interpolate() {
-        let sorted = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(quantile(&sorted, 0.0), 1.0);
-        assert_eq!(quantile(&sorted, 0.5), 2.5);
-        assert_eq!(quantile(&sorted, 1.0), 4.0);
-        assert_eq!(quantile(&[7.0], 0.95), 7.0);
-        assert!(quantile(&[], 0.5).is_nan());
-    }
 }

@@ -86,8 +86,9 @@ impl Analyze {
             .collect();
         let bytes = match self.format {
             Format::Text if self.metrics.is_empty() => {
-                let width = analyses.len() > 1;
-                summary(&rows, width).into_bytes()
+                // The names carry the labels.
+                let named = analyses.len() > 1 || analyses.iter().any(|a| !a.labels().is_empty());
+                summary(&rows, named).into_bytes()
             }
             Format::Text => long_text(&rows).into_bytes(),
             Format::Csv => long_csv(&rows).into_bytes(),

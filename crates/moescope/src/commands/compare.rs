@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use moescope_analysis::{
     Comparison, Index, MetricRow, Options, RunData, TokenWise, compare_across, distinct_names,
 };
-use moescope_report::sanitize;
+use moescope_report::{markdown_escape, sanitize};
 use moescope_trace::Run;
 use serde_json::{Value, json};
 
@@ -39,8 +39,8 @@ enum Format {
     Csv,
 }
 
-const HEADER: [&str; 9] =
-    ["metric", "layer", "index", "phase", "value", "low", "high", "chance", "unit"];
+const HEADER: [&str; 11] =
+    ["metric", "layer", "index", "phase", "value", "low", "high", "chance", "unit", "base", "new"];
 
 impl Compare {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
@@ -48,11 +48,13 @@ impl Compare {
         let [base, new] = [RunData::load(&runs[0])?, RunData::load(&runs[1])?];
         let mut comparison = compare_across(&base, &new, &Options::default(), self.across_devices);
         let names = distinct_names(&[&base.manifest, &new.manifest]);
-        [comparison.base_name, comparison.other_name] =
-            [0, 1].map(|at| label(&names[at], &[&base, &new][at].manifest, runs[at].is_partial()));
+        [comparison.base_name, comparison.other_name] = [0, 1].map(|at| {
+            let labels = [&base, &new][at].manifest.labels(runs[at].is_partial());
+            format!("{}{}", names[at], ui::bracketed(&labels))
+        });
         ui::print(&match self.format {
-            Format::Text => text(&comparison, ui::table),
-            Format::Md => text(&comparison, markdown),
+            Format::Text => text(&comparison, |name| sanitize(name).into_owned(), ui::table),
+            Format::Md => text(&comparison, markdown_escape, markdown),
             Format::Json => serde_json::to_string_pretty(&document(&comparison))? + "\n",
             Format::Csv => {
                 let number = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
@@ -67,28 +69,13 @@ impl Compare {
                         number(row.interval.map(|(_, high)| high)),
                         number(row.chance),
                         row.unit.to_owned(),
+                        comparison.base_name.clone(),
+                        comparison.other_name.clone(),
                     ]
                 };
                 ui::csv(&HEADER, &comparison.rows.iter().map(cells).collect::<Vec<_>>())
             }
         })
-    }
-}
-
-/// A name with what a reader must know beside it.
-fn label(name: &str, manifest: &moescope_trace::Manifest, partial: bool) -> String {
-    use moescope_trace::manifest::{DeviceType, Weights};
-    let labels: Vec<&str> = [
-        (partial, "partial run"),
-        (manifest.model.weights == Weights::Random, "random weights"),
-        (manifest.device.device_type == DeviceType::Software, "software adapter"),
-    ]
-    .into_iter()
-    .filter_map(|(applies, label)| applies.then_some(label))
-    .collect();
-    match labels.is_empty() {
-        true => name.to_owned(),
-        false => format!("{name} [{}]", labels.join(", ")),
     }
 }
 
@@ -100,11 +87,16 @@ fn expert(row: &MetricRow) -> Option<u16> {
 }
 
 /// What the rows of a comparison say, with tables as `table` makes them.
-fn text(comparison: &Comparison, table: impl Fn(&[&str], &[Vec<String>]) -> String) -> String {
+fn text(
+    comparison: &Comparison,
+    escape: impl Fn(&str) -> String,
+    table: impl Fn(&[&str], &[Vec<String>]) -> String,
+) -> String {
+    // Two trailing spaces keep the lines apart in Markdown.
     let mut out = format!(
-        "base: {}\nnew:  {}\n\n",
-        sanitize(&comparison.base_name),
-        sanitize(&comparison.other_name)
+        "base: {}  \nnew:  {}\n\n",
+        escape(&comparison.base_name),
+        escape(&comparison.other_name)
     );
     match &comparison.token_wise {
         TokenWise::Compared { tokens, left_out } => {

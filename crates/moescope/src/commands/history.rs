@@ -26,7 +26,7 @@ pub(crate) struct History {
 enum Action {
     /// Add bench results or runs.
     Add {
-        /// Files that `bench` wrote, or run directories.
+        /// Files of bench results, or run directories.
         #[arg(required = true, value_name = "RESULT")]
         results: Vec<PathBuf>,
         #[command(flatten)]
@@ -89,7 +89,14 @@ impl History {
             }
             Action::Show { place, choice, format } => show(&choice.of(&place.history)?, format),
             Action::Plot { place, choice, output } => {
-                let paths = draw_trends(&choice.of(&place.history)?, &output)?;
+                let trends = choice.of(&place.history)?;
+                if trends.len() > MOST_PANELS {
+                    bail!(
+                        "{} trends do not fit a figure of {MOST_PANELS}; choose with --metric",
+                        trends.len()
+                    );
+                }
+                let paths = draw_trends(&trends, &output)?;
                 let lines =
                     paths.map(|path| format!("{}\n", sanitize(&path.display().to_string())));
                 ui::print(&lines.concat())
@@ -140,6 +147,9 @@ impl Choice {
     }
 }
 
+/// More panels than a figure can hold.
+const MOST_PANELS: usize = 60;
+
 const HEADER: [&str; 7] = ["row", "metric", "unit", "values", "newest", "changes", "last change"];
 
 fn show(trends: &[Trend], format: Format) -> anyhow::Result<()> {
@@ -166,7 +176,11 @@ fn show(trends: &[Trend], format: Format) -> anyhow::Result<()> {
             text
         }
         Format::Csv => {
-            ui::csv(&HEADER, &trends.iter().map(|trend| cells(trend).into()).collect::<Vec<_>>())
+            let header: Vec<&str> = HEADER.into_iter().chain(["conditions"]).collect();
+            let row = |trend: &Trend| {
+                cells(trend).into_iter().chain([trend.conditions.clone()]).collect::<Vec<_>>()
+            };
+            ui::csv(&header, &trends.iter().map(row).collect::<Vec<_>>())
         }
         Format::Json => {
             let trends: Vec<_> = trends.iter().map(object).collect();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     args::Format,
-    model::{ModelArgs, Opened},
+    model::{self, ModelArgs, Opened},
     ui,
 };
 
@@ -31,23 +31,27 @@ impl Inspect {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let Opened { checkpoint, source } = self.model.describe()?;
         let spec = describe(&checkpoint)?;
+        let labels = model::labels(&checkpoint);
         let context = self.context.unwrap_or(spec.context);
         ui::print(&match self.format {
-            Format::Text => text(&spec, &source, self.dtype, context),
-            Format::Csv => {
-                ui::csv(&["part", "total", "active", "bytes"], &plain_rows(&spec, self.dtype))
-            }
+            Format::Text => text(&spec, &source, &labels, self.dtype, context),
+            Format::Csv => ui::csv(
+                &["part", "total", "active", "bytes", "labels"],
+                &plain_rows(&spec, &labels, self.dtype),
+            ),
             Format::Json => {
-                serde_json::to_string_pretty(&document(&spec, &source, self.dtype, context))? + "\n"
+                let document = document(&spec, &source, &labels, self.dtype, context);
+                serde_json::to_string_pretty(&document)? + "\n"
             }
         })
     }
 }
 
-fn plain_rows(spec: &ModelSpec, dtype: DType) -> Vec<Vec<String>> {
+fn plain_rows(spec: &ModelSpec, labels: &[String], dtype: DType) -> Vec<Vec<String>> {
     let row = |name: &str, total: u64, active: u64| {
         let bytes = total * dtype.bytes();
-        vec![name.to_owned(), total.to_string(), active.to_string(), bytes.to_string()]
+        let [total, active, bytes] = [total, active, bytes].map(|n| n.to_string());
+        vec![name.to_owned(), total, active, bytes, labels.join("; ")]
     };
     let parts = spec.by_part();
     let mut rows: Vec<_> = parts.iter().map(|(p, t, a)| row(p.as_str(), *t, *a)).collect();
@@ -55,7 +59,7 @@ fn plain_rows(spec: &ModelSpec, dtype: DType) -> Vec<Vec<String>> {
     rows
 }
 
-fn text(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> String {
+fn text(spec: &ModelSpec, source: &str, labels: &[String], dtype: DType, context: usize) -> String {
     let row = |name: &str, total: u64, active: u64| {
         let share = 100.0 * active as f64 / spec.active_parameters() as f64;
         vec![
@@ -72,8 +76,9 @@ fn text(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> String 
     let dtype_column = format!("{dtype}");
     let header = ["part", "parameters", "active", "of active", dtype_column.as_str()];
     let mut out = format!(
-        "{}\n{} ({}), {} layers, hidden {}, vocabulary {}, context {}\n",
+        "{}{}\n{} ({}), {} layers, hidden {}, vocabulary {}, context {}\n",
         sanitize(source),
+        ui::bracketed(labels),
         sanitize(&spec.architecture),
         spec.family,
         spec.layers,
@@ -101,7 +106,13 @@ fn text(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> String 
     out
 }
 
-fn document(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> serde_json::Value {
+fn document(
+    spec: &ModelSpec,
+    source: &str,
+    labels: &[String],
+    dtype: DType,
+    context: usize,
+) -> serde_json::Value {
     let parts: Vec<_> = spec
         .by_part()
         .iter()
@@ -114,6 +125,7 @@ fn document(spec: &ModelSpec, source: &str, dtype: DType, context: usize) -> ser
         .collect();
     json!({
         "source": source,
+        "labels": labels,
         "architecture": spec.architecture,
         "family": spec.family,
         "layers": spec.layers,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{Adapter, Checkpoint, LoadOptions, device, load};
+use moescope_model::{Adapter, AdapterType, Checkpoint, LoadOptions, device, load};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
     conditions::Conditions,
@@ -118,7 +118,13 @@ impl Job<'_> {
                 *count <= n
             });
         }
-        let labels = model::labels(&checkpoint);
+        let mut labels = model::labels(&checkpoint);
+        if self.adapter.device_type == AdapterType::Software {
+            labels.push("software adapter".into());
+        }
+        if self.profile {
+            labels.push("profiled".into());
+        }
         if !labels.is_empty() {
             ui::note(format!("{}: {}", self.name, labels.join(", ")));
         }
@@ -200,7 +206,7 @@ impl Job<'_> {
         ui::note(
             "no tokenizer: the bytes of a text are its token ids (for speed that makes no difference)",
         );
-        Ok(Text::bytes())
+        Ok(Text::bytes(checkpoint.dir()))
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     blocks::{
-        config::{LayerType, activation, divides, experts, layer_types},
+        config::{LayerType, activation, divides, eps, experts, layer_types},
         decoder::EndsShape,
         mlp::MlpShape,
         tensors::Tensors,
@@ -113,7 +113,7 @@ impl Config {
         // "vision" concerns image tokens only; text stays causal.
         s.only("use_bidirectional_attention", &[json!(false), json!("vision")])?;
         let hidden = s.size("hidden_size")?;
-        let n = s.size("num_hidden_layers")?;
+        let n = s.layers()?;
         let heads = s.size("num_attention_heads")?;
         let kv_heads = s.size("num_key_value_heads")?;
         let head_dim = s.size("head_dim")?;
@@ -144,9 +144,9 @@ impl Config {
             vocab: s.size("vocab_size")?,
             context,
             heads,
-            eps: s.required::<f32>("rms_norm_eps")?,
+            eps: eps(&mut s, None)?,
             window: s.size("sliding_window")?,
-            soft_cap: s.optional::<f32>("final_logit_softcapping")?,
+            soft_cap: s.optional_positive("final_logit_softcapping")?,
             activation: activation(&mut s, "hidden_activation", Activation::GeluTanh)?,
             sliding_rope,
             full_rope,
@@ -304,8 +304,8 @@ impl Overrides {
             head_dim: vec![head_dim; kinds.len()],
             kv_heads: vec![kv_heads; kinds.len()],
         };
-        let global_head_dim = s.optional::<usize>("global_head_dim")?;
-        let global_kv_heads = s.optional::<usize>("num_global_key_value_heads")?;
+        let global_head_dim = s.optional_size("global_head_dim")?;
+        let global_kv_heads = s.optional_size("num_global_key_value_heads")?;
         if let Some(mut layers) = s.section("per_layer_config")? {
             for key in layers.keys() {
                 let index = key.parse::<usize>().ok().filter(|i| *i < kinds.len());
@@ -313,10 +313,10 @@ impl Overrides {
                     layers.wrong(&key, "the index of a layer", &Value::from(key.as_str()))
                 })?;
                 let Some(mut layer) = layers.section(&key)? else { continue };
-                if let Some(dim) = layer.optional("head_dim")? {
+                if let Some(dim) = layer.optional_size("head_dim")? {
                     all.head_dim[index] = dim;
                 }
-                if let Some(heads) = layer.optional("num_key_value_heads")? {
+                if let Some(heads) = layer.optional_size("num_key_value_heads")? {
                     all.kv_heads[index] = heads;
                 }
                 layer.finish()?;
@@ -357,14 +357,25 @@ fn ropes(s: &mut Section, layers: &[LayerConfig], context: usize) -> Result<[Rop
     let rope = |of: LayerType, theta: f64, fraction: f64| {
         // A kind no layer is of turns nothing.
         let head_dim = layers.iter().find(|l| l.kind == of).map_or(2, |layer| layer.head_dim);
-        let plain = RopeConfig::plain(RopeDefaults { theta, head_dim, context });
-        RopeConfig { fraction, kind: RopeKind::Proportional { factor: 1.0 }, ..plain }
+        let defaults = RopeDefaults { theta, fraction, head_dim, context };
+        let kind = RopeKind::Proportional { factor: 1.0 };
+        RopeConfig { kind, ..RopeConfig::plain(defaults) }
     };
+    for kind in [LayerType::Sliding, LayerType::Full] {
+        let mut sizes = layers.iter().filter(|l| l.kind == kind).map(|l| l.head_dim);
+        let first = sizes.next();
+        if let Some(other) = sizes.find(|size| Some(*size) != first) {
+            // One embedding serves all layers of a kind.
+            return Err(s.unsupported("per_layer_config", &json!({ "head_dim": other })));
+        }
+    }
     let sliding = rope(LayerType::Sliding, 10_000.0, 1.0);
     let full = rope(LayerType::Full, 1_000_000.0, 0.25);
-    let Some(mut both) = s.section("rope_parameters")? else { return Ok([sliding, full]) };
+    let Some(mut both) = s.section("rope_parameters")? else {
+        return Ok([sliding.checked(s)?, full.checked(s)?]);
+    };
     let mut read = |key: &str, default: RopeConfig| -> Result<RopeConfig> {
-        let Some(mut rope) = both.section(key)? else { return Ok(default) };
+        let Some(mut rope) = both.section(key)? else { return default.checked(&both) };
         let kind = rope.required::<String>("rope_type")?;
         let theta = rope.required::<f64>("rope_theta")?;
         let fraction = rope.optional::<f64>("partial_rotary_factor")?;
@@ -377,8 +388,9 @@ fn ropes(s: &mut Section, layers: &[LayerConfig], context: usize) -> Result<[Rop
             "proportional" => fraction.unwrap_or(1.0),
             other => return Err(rope.unsupported("rope_type", &Value::from(other))),
         };
+        let config = RopeConfig { theta, fraction, ..default }.checked(&rope)?;
         rope.finish()?;
-        Ok(RopeConfig { theta, fraction, ..default })
+        Ok(config)
     };
     let ropes = [read("sliding_attention", sliding)?, read("full_attention", full)?];
     both.finish()?;

@@ -103,10 +103,19 @@ pub struct Llama3 {
 pub struct RopeDefaults {
     /// Base where the config has none.
     pub theta: f64,
+    /// Part of the head that turns where the config says nothing.
+    pub fraction: f64,
     /// Size of a head that turns, D.
     pub head_dim: usize,
     /// Longest context of the model (`max_position_embeddings`).
     pub context: usize,
+}
+
+impl RopeDefaults {
+    /// Those of a model that turns whole heads.
+    pub fn whole(theta: f64, head_dim: usize, context: usize) -> Self {
+        RopeDefaults { theta, fraction: 1.0, head_dim, context }
+    }
 }
 
 /// Keys that may lie beside the section that describes the embedding; those in the section win, but
@@ -160,10 +169,10 @@ impl RopeConfig {
         Ok(Some(configs))
     }
 
-    /// The default kind for a whole head.
+    /// The default kind.
     pub fn plain(defaults: RopeDefaults) -> Self {
-        let RopeDefaults { theta, head_dim, context } = defaults;
-        RopeConfig { theta, fraction: 1.0, head_dim, context, kind: RopeKind::Default }
+        let RopeDefaults { theta, fraction, head_dim, context } = defaults;
+        RopeConfig { theta, fraction, head_dim, context, kind: RopeKind::Default }
     }
 
     /// Dimensions that turn, R; all pairs of the head for the proportional kind, whose other pairs turn
@@ -207,7 +216,8 @@ impl RopeConfig {
             "linear" => RopeKind::Linear { factor: factor(&mut s)? },
             "dynamic" => RopeKind::Dynamic { factor: factor(&mut s)? },
             "proportional" => {
-                RopeKind::Proportional { factor: s.optional("factor")?.unwrap_or(1.0) }
+                let present = s.keys().iter().any(|key| key == "factor");
+                RopeKind::Proportional { factor: if present { factor(&mut s)? } else { 1.0 } }
             }
             "yarn" => RopeKind::Yarn(Yarn::read(&mut s, defaults, beside)?),
             "longrope" => RopeKind::LongRope(LongRope::read(&mut s, defaults, beside)?),
@@ -226,7 +236,7 @@ impl RopeConfig {
     }
 
     /// Refuses what no embedding can be made of.
-    fn checked(self, s: &Section) -> Result<Self> {
+    pub(crate) fn checked(self, s: &Section) -> Result<Self> {
         // Written so that a NaN fails.
         if !(self.theta > 1.0 && self.theta.is_finite()) {
             return Err(s.wrong("rope_theta", "a base above 1", &Value::from(self.theta)));
@@ -253,13 +263,13 @@ impl Beside {
     fn read(s: &mut Section, defaults: RopeDefaults) -> Result<Self> {
         Ok(Beside {
             theta: s.optional("rope_theta")?.unwrap_or(defaults.theta),
-            fraction: s.optional("partial_rotary_factor")?.unwrap_or(1.0),
+            fraction: s.optional("partial_rotary_factor")?.unwrap_or(defaults.fraction),
             original: s.optional("original_max_position_embeddings")?,
         })
     }
 
     fn nothing(defaults: RopeDefaults) -> Self {
-        Beside { theta: defaults.theta, fraction: 1.0, original: None }
+        Beside { theta: defaults.theta, fraction: defaults.fraction, original: None }
     }
 }
 

@@ -134,7 +134,7 @@ mod tests {
 
     fn read(value: Value, head_dim: usize, context: usize) -> Result<RopeConfig> {
         let mut s = section(value);
-        let config = RopeConfig::read(&mut s, RopeDefaults { theta: 7.0, head_dim, context })?;
+        let config = RopeConfig::read(&mut s, RopeDefaults::whole(7.0, head_dim, context))?;
         s.finish()?;
         Ok(config)
     }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn layer_types_have_their_own() {
-        let defaults = |theta| RopeDefaults { theta, head_dim: 8, context: 64 };
+        let defaults = |theta| RopeDefaults::whole(theta, 8, 64);
         let types = [("sliding_attention", defaults(10.0)), ("full_attention", defaults(20.0))];
         let mut s = section(json!({"rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 30.0},

@@ -21,7 +21,9 @@ pub(super) fn render(verdict: &Verdict) -> String {
     }
     if found.len() > shown {
         let rest = format!("{} more; the step summary has all", found.len() - shown);
-        text.push_str(&annotation("error", "moescope", &rest));
+        // The worst come first: what is left may be suspicions only.
+        let worse = found[shown].outcome == Outcome::Regressed;
+        text.push_str(&annotation(if worse { "error" } else { "warning" }, "moescope", &rest));
     }
     if found.is_empty() {
         text.push_str(&annotation("notice", "moescope", &verdict.headline()));
@@ -49,7 +51,10 @@ fn annotation(kind: &str, title: &str, message: &str) -> String {
     format!("::{kind} title={}::{}\n", property(title), data(message))
 }
 
+/// Line ends escaped, other control characters left out.
 fn data(text: &str) -> String {
+    let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\r');
+    let text: String = text.chars().filter(kept).collect();
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_name_starts_a_command() {
-        let line = annotation("error", "a:b,c\n::warning::x", "50 %\r\n::error::y");
+        let line = annotation("error", "a:b,c\n::warning::x", "50 %\r\n\u{1b}::error::y");
         assert_eq!(
             line,
             "::error title=a%3Ab%2Cc%0A%3A%3Awarning%3A%3Ax::50 %25%0D%0A::error::y\n"

@@ -27,7 +27,7 @@ use crate::ui;
 /// a second look all say that they got worse by more than the threshold.
 #[derive(Args)]
 pub(crate) struct Gate {
-    /// Base: a run directory, or a file that `bench` wrote.
+    /// Base: a run directory, or a file of bench results.
     #[arg(required_unless_present = "run", conflicts_with = "run", value_name = "BASE")]
     base: Option<PathBuf>,
     /// New measurement, of the same kind.
@@ -38,7 +38,7 @@ pub(crate) struct Gate {
     #[arg(long, num_args = 2, value_names = ["BASE", "NEW"], conflicts_with = "run")]
     retry: Option<Vec<PathBuf>>,
     /// Shell command of the base, run in turns with that of --vs: A B B A. It prints a bench result
-    /// (`bench --format json`), or writes one, or a run, to {out}.
+    /// (JSON), or writes one, or a run, to {out}.
     #[arg(long, requires = "vs", value_name = "CMD_A")]
     run: Option<String>,
     /// Shell command of the new version.

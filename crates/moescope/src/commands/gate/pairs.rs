@@ -59,8 +59,15 @@ impl Commands<'_> {
 /// One command: its bench result from stdout or, with `{out}`, what it wrote there.
 fn measure(command: &str, out: &Path, side: &str) -> anyhow::Result<Evidence> {
     let file = command.contains(OUT);
-    let quoted = format!("'{}'", out.display());
-    let script = command.replace(OUT, &quoted);
+    // Not quoted: a command may have it in quotes already.
+    let path = out.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || r"-_./\:~".contains(c);
+    if file && !path.chars().all(plain) {
+        bail!(
+            "{OUT} would be {path}: set TMPDIR to a directory without spaces or quotes in its path"
+        );
+    }
+    let script = command.replace(OUT, &path);
     let mut shell = match cfg!(windows) {
         true => {
             let mut shell = Command::new("cmd");

@@ -122,7 +122,9 @@ impl Simulate {
             Format::Text => text::text(&answer),
             Format::Json => serde_json::to_string_pretty(&answer.document())? + "\n",
             Format::Csv => {
-                ui::csv(&HEADER, &answer.rows().iter().map(Row::cells).collect::<Vec<_>>())
+                let labels = answer.labels().join("; ");
+                let rows = answer.rows();
+                ui::csv(&HEADER, &rows.iter().map(|row| row.cells(&labels)).collect::<Vec<_>>())
             }
         })
     }
@@ -187,7 +189,7 @@ struct Row<'a> {
     fits: Option<bool>,
 }
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "policy",
     "shared",
     "experts_cached",
@@ -201,10 +203,11 @@ const HEADER: [&str; 13] = [
     "predicted_high",
     "bytes_on_device",
     "fits",
+    "labels",
 ];
 
 impl Row<'_> {
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self, labels: &str) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let predicted = |at: usize| number(self.predicted.and_then(|predicted| predicted[at]));
         vec![
@@ -221,6 +224,7 @@ impl Row<'_> {
             predicted(2),
             number(self.bytes),
             self.fits.map_or_else(String::new, |fits| fits.to_string()),
+            labels.to_owned(),
         ]
     }
 
@@ -284,6 +288,11 @@ impl Answer<'_> {
             .collect()
     }
 
+    /// How the numbers of this run must be labelled.
+    fn labels(&self) -> Vec<&'static str> {
+        self.study.data.manifest.labels(self.study.data.partial)
+    }
+
     fn document(&self) -> Value {
         let speed = self.speed.as_ref().map(|(model, machine, speed)| {
             json!({
@@ -330,6 +339,7 @@ impl Answer<'_> {
         });
         json!({
             "run": self.study.data.name,
+            "labels": self.labels(),
             "tokens": self.phase.map_or("all", Phase::as_str),
             "predicted": speed,
             "caches": self.rows().iter().map(Row::object).collect::<Vec<_>>(),

@@ -44,8 +44,9 @@ fn header(answer: &Answer<'_>) -> String {
         }
     };
     format!(
-        "{}: {} experts in {} MoE layers; routing of {tokens} in {} sequences\n",
+        "{}{}: {} experts in {} MoE layers; routing of {tokens} in {} sequences\n",
         sanitize(&data.name),
+        ui::bracketed(&answer.labels()),
         ui::count(answer.experts() as u64),
         data.layers.len(),
         ui::count(data.sequences.len() as u64),
