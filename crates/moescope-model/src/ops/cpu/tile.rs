@@ -46,8 +46,9 @@ impl<W: Weight> WithSimd for Tiled<'_, W> {
         let mut groups = self.w.chunks_exact(ROWS * self.inner);
         let mut column = 0;
         for rows in groups.by_ref() {
-            let rows: [&[W]; ROWS] = std::array::from_fn(|r| &rows[r * self.inner..][..self.inner]);
-            self.group(simd, rows, &mut buffer, column);
+            let (first, rest) = rows.split_at(self.inner);
+            let (second, third) = rest.split_at(self.inner);
+            self.group(simd, [first, second, third], &mut buffer, column);
             column += ROWS;
         }
         for row in groups.remainder().chunks_exact(self.inner) {
@@ -75,7 +76,10 @@ impl<W: Weight> Tiled<'_, W> {
                     *wide = w.f32();
                 }
             }
-            let w: [&[f32]; R] = std::array::from_fn(|r| &buffer[r][..part.len()]);
+            let mut w: [&[f32]; R] = [&[]; R];
+            for (w, wide) in w.iter_mut().zip(buffer.iter()) {
+                *w = &wide[..part.len()];
+            }
             let x = |t: usize| &self.x[t * self.inner..][part.clone()];
             let add = |t: usize, sums: [f32; R]| {
                 for (r, sum) in sums.into_iter().enumerate() {
@@ -89,12 +93,16 @@ impl<W: Weight> Tiled<'_, W> {
             let (count, mut t) = (self.x.len() / self.inner, 0);
             while t + 4 <= count {
                 let sums = tile(simd, [x(t), x(t + 1), x(t + 2), x(t + 3)], w);
-                (0..4).for_each(|i| add(t + i, sums[i]));
+                for (i, sums) in sums.into_iter().enumerate() {
+                    add(t + i, sums);
+                }
                 t += 4;
             }
             if t + 2 <= count {
                 let sums = tile(simd, [x(t), x(t + 1)], w);
-                (0..2).for_each(|i| add(t + i, sums[i]));
+                for (i, sums) in sums.into_iter().enumerate() {
+                    add(t + i, sums);
+                }
                 t += 2;
             }
             if t < count {
@@ -111,13 +119,23 @@ fn tile<S: Simd, const T: usize, const R: usize>(
     x: [&[f32]; T],
     w: [&[f32]; R],
 ) -> [[f32; R]; T] {
-    let (xs, ws) = (x.map(S::as_simd_f32s), w.map(S::as_simd_f32s));
+    // Loops, not `map` and `from_fn` of arrays: their closures are compiled without the kernel's instructions.
+    let (mut xs, mut ws) = ([(&[][..], &[][..]); T], [(&[][..], &[][..]); R]);
+    for (split, x) in xs.iter_mut().zip(x) {
+        *split = S::as_simd_f32s(x);
+    }
+    for (split, w) in ws.iter_mut().zip(w) {
+        *split = S::as_simd_f32s(w);
+    }
     let steps = ws[0].0.len();
     assert!(xs.iter().chain(&ws).all(|(body, _)| body.len() == steps));
     let mut sums = [[simd.splat_f32s(0.0); R]; T];
     for i in 0..steps {
-        // SAFETY: i is below the length of every body, as asserted; the checks would cost registers.
-        let w: [S::f32s; R] = std::array::from_fn(|r| unsafe { *ws[r].0.get_unchecked(i) });
+        let mut w = [simd.splat_f32s(0.0); R];
+        for (w, (body, _)) in w.iter_mut().zip(&ws) {
+            // SAFETY: i is below the length of every body, as asserted; the checks would cost registers.
+            *w = unsafe { *body.get_unchecked(i) };
+        }
         for (sums, (x, _)) in sums.iter_mut().zip(&xs) {
             // SAFETY: as above.
             let x = unsafe { *x.get_unchecked(i) };
@@ -126,8 +144,14 @@ fn tile<S: Simd, const T: usize, const R: usize>(
             }
         }
     }
-    let tail = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
-    std::array::from_fn(|t| {
-        std::array::from_fn(|r| simd.reduce_sum_f32s(sums[t][r]) + tail(xs[t].1, ws[r].1))
-    })
+    let mut out = [[0.0; R]; T];
+    for ((out, sums), (_, x)) in out.iter_mut().zip(&sums).zip(&xs) {
+        for ((out, sum), (_, w)) in out.iter_mut().zip(sums).zip(&ws) {
+            *out = simd.reduce_sum_f32s(*sum);
+            for (x, w) in x.iter().zip(*w) {
+                *out += x * w;
+            }
+        }
+    }
+    out
 }
