@@ -253,6 +253,14 @@ pub enum ModelError {
         /// Why not.
         reason: String,
     },
+    /// Experts that can't be forced upon a pass.
+    #[error("experts forced in layer {layer}: {reason}")]
+    Forced {
+        /// The layer.
+        layer: u16,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// More tokens than the context holds.
     #[error("{tokens} tokens do not fit the context of {context}")]
     ContextLength {

@@ -6,7 +6,7 @@
 //! - [`families`]: the models, one file or folder each, in one registry
 //! - `blocks`: the parts families are wired from; [`ops`]: the operations under them, for CPU and GPU
 //! - [`cache`]: keys and values of the tokens seen
-//! - [`observer`]: what a forward pass shows while it runs
+//! - [`observer`]: what a forward pass shows while it runs; [`forced`]: experts it is told to use
 //! - [`model`]: the trait all of them share, and how to load one
 //! - [`spec`]: what a config says about a model, without its weights
 //! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
@@ -21,6 +21,7 @@ pub mod device_time;
 pub mod dtype;
 pub mod error;
 pub mod families;
+pub mod forced;
 pub mod hub;
 pub mod model;
 pub mod observer;
@@ -33,6 +34,7 @@ pub use checkpoint::{Checkpoint, LayersKept, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};
 pub use dtype::DType;
 pub use error::{ModelError, Result};
+pub use forced::ForcedExperts;
 pub use hub::{HubError, HubId, HubOptions, HubProgress, Need};
 pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load};
 pub use observer::{Component, Observer, Routing, Unobserved};

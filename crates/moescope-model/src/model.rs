@@ -36,8 +36,9 @@ pub trait MoeModel: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`ModelError::ContextLength`] if the cache has no room for S more tokens. Ids must be below
-    /// the vocabulary: see [`check_ids`].
+    /// [`ModelError::ContextLength`] if the cache has no room for S more tokens, [`ModelError::Forced`] if
+    /// the observer forces experts of another layer or number of tokens; clear the cache then. Ids must be
+    /// below the vocabulary: see [`check_ids`].
     fn forward(
         &self,
         ids: Tensor<2, Int>,

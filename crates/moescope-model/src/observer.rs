@@ -3,7 +3,10 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::ops::router::{Choice, spread};
+use crate::{
+    forced::ForcedExperts,
+    ops::router::{Choice, spread},
+};
 
 /// Routing of one MoE layer for the tokens of one forward pass.
 ///
@@ -17,7 +20,7 @@ pub struct Routing {
     pub probs: Tensor<2>,
     /// What experts were chosen by where that is not `probs`, `[T, E]`, f32; see [`Choice::scores`].
     pub scores: Option<Tensor<2>>,
-    /// Selected experts in rank order, `[T, K]`.
+    /// Selected experts in rank order, `[T, K]`; those [forced](Observer::forced_experts) where some were.
     pub experts: Tensor<2, Int>,
     /// Weights as applied to the experts' outputs, `[T, K]`, f32.
     pub weights: Tensor<2>,
@@ -81,6 +84,16 @@ pub trait Observer: Send {
     /// output apart for a moment.
     fn wants_output_norms(&self) -> bool {
         false
+    }
+
+    /// Experts the `tokens` tokens of this pass use in `layer` whatever its router chooses. `None`, the
+    /// default, leaves the choice to the router and costs nothing.
+    ///
+    /// The router runs in any case and its scores at the forced experts become their weights, by the
+    /// family's own rule; on a GPU looking those scores up is one dispatch more per layer. Asked once per
+    /// MoE layer and pass, in order. Whoever wraps another observer passes its answer on.
+    fn forced_experts(&mut self, _layer: u16, _tokens: usize) -> Option<ForcedExperts> {
+        None
     }
 
     /// The residual stream after the embedding.

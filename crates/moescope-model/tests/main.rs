@@ -10,6 +10,7 @@ mod catalog;
 mod checkpoint;
 mod experts;
 mod families;
+mod forced;
 mod gpt_oss;
 mod hub;
 mod hub_server;

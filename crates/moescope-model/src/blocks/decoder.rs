@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cache::KvCache,
     checkpoint::{Checkpoint, Loader},
-    error::Result,
+    error::{ModelError, Result},
     families::Loaded,
     model::{LoadOptions, LogitsFor, MoeModel},
     observer::{Component, Observer},
@@ -36,6 +36,23 @@ pub(crate) struct Pass<'a> {
     pub(crate) cache: &'a mut KvCache,
     /// Who watches.
     pub(crate) observer: &'a mut dyn Observer,
+    /// What was wrong with the experts the observer forced, the first of it: layers return tensors only.
+    pub(crate) refused: Option<ModelError>,
+}
+
+impl Pass<'_> {
+    /// Experts that the observer forces on this pass in `layer`, `[T, K]`.
+    pub(crate) fn forced_experts(&mut self, layer: &MoeLayerSpec) -> Option<Tensor<2, Int>> {
+        let tokens = self.batch * self.seq;
+        let forced = self.observer.forced_experts(layer.layer, tokens)?;
+        match forced.take(layer, tokens) {
+            Ok(ids) => Some(ids),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+                None
+            }
+        }
+    }
 }
 
 /// The layers of a decoder.
@@ -279,10 +296,13 @@ impl<L: Layers> MoeModel for Decoder<L> {
         let start = cache.len();
         let rotations =
             self.ropes.iter().map(|rope| rope.rotation(start, seq, &self.device)).collect();
-        let mut pass = Pass { batch, seq, rotations, cache, observer };
+        let mut pass = Pass { batch, seq, rotations, cache, observer, refused: None };
         for index in 0..self.layers.count() {
             x = self.layers.forward(index, x, &mut carried, &mut pass);
             pass.observer.layer_done(index as u16, &x);
+        }
+        if let Some(refused) = pass.refused {
+            return Err(refused);
         }
         pass.cache.advance(seq);
 

@@ -1,6 +1,6 @@
 //! The Mixture-of-Experts block: router, routed experts, experts every token uses.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 use super::{
     decoder::Pass,
@@ -14,7 +14,7 @@ use crate::{
         activation::Activation,
         experts::{Experts, MoeImpl},
         linear::Linear,
-        router::{Choice, PerExpert, RouterRule, route},
+        router::{Choice, PerExpert, RouterRule, route_to},
     },
     spec::{MoeLayerSpec, Part},
 };
@@ -145,7 +145,8 @@ pub(crate) struct Moe {
 impl Moe {
     /// `[T, H] -> [T, H]`, of normalised rows.
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let choice = self.router.forward(x.clone());
+        let forced = self.routed.forced(self.router.rule.top_k, pass);
+        let choice = self.router.forward(x.clone(), forced);
         pass.observer.component_done(Some(self.routed.layer), Component::Router);
         let routed = self.routed.forward(x.clone(), choice, pass);
         let Some(shared) = &self.shared else { return routed };
@@ -165,10 +166,10 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    fn forward(&self, x: Tensor<2>) -> Choice {
+    fn forward(&self, x: Tensor<2>, forced: Option<Tensor<2, Int>>) -> Choice {
         let correction = self.correction.as_ref();
         let per_expert = PerExpert { correction, ..PerExpert::default() };
-        route(self.projection.forward(x), self.rule, per_expert)
+        route_to(self.projection.forward(x), self.rule, per_expert, forced)
     }
 }
 
@@ -181,6 +182,14 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
+    /// Experts that the observer forces on this pass, `[T, K]`.
+    pub(crate) fn forced(&self, top_k: usize, pass: &mut Pass<'_>) -> Option<Tensor<2, Int>> {
+        let [experts, ..] = self.experts.gate_up.dims();
+        let (experts, top_k) = (experts as u16, top_k as u16);
+        let layer = MoeLayerSpec { layer: self.layer, experts, top_k, shared_experts: 0 };
+        pass.forced_experts(&layer)
+    }
+
     /// The weighted sum of the chosen experts' outputs: `[T, H] -> [T, H]`.
     pub(crate) fn forward(&self, x: Tensor<2>, choice: Choice, pass: &mut Pass<'_>) -> Tensor<2> {
         let norms = pass.observer.wants_output_norms();

@@ -91,16 +91,29 @@ pub struct Choice {
 
 /// Chooses experts for `logits [T, E]` (f32).
 pub fn route(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> Choice {
+    route_to(logits, rule, per_expert, None)
+}
+
+/// As [`route`]; where experts are `forced` (`[T, K]`, i32, below E) they take the place of the chosen ones
+/// and are weighted by the same rule.
+pub(crate) fn route_to(
+    logits: Tensor<2>,
+    rule: RouterRule,
+    per_expert: PerExpert<'_>,
+    forced: Option<Tensor<2, Int>>,
+) -> Choice {
     let [t, e] = logits.dims();
     let k = rule.top_k;
     if !cpu::is_cpu(&logits.device()) {
-        return compose(logits, rule, per_expert);
+        return compose(logits, rule, per_expert, forced);
     }
+    let forced = forced.map(cpu::host_ints);
     let logits = cpu::host(logits);
     let correction = per_expert.correction.cloned().map(cpu::host);
     let scale = per_expert.scale.cloned().map(cpu::host);
     let (correction, scale) = (correction.as_ref().map(cpu::f32s), scale.as_ref().map(cpu::f32s));
-    let routed = cpu::router::route(cpu::f32s(&logits), e, rule, correction, scale);
+    let forced = forced.as_ref().map(cpu::i32s);
+    let routed = cpu::router::route(cpu::f32s(&logits), e, rule, correction, scale, forced);
     Choice {
         probs: cpu::tensor(routed.probs, [t, e]),
         scores: routed.scores.map(|scores| cpu::tensor(scores, [t, e])),
@@ -109,8 +122,13 @@ pub fn route(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> 
     }
 }
 
-/// [`route`] in Burn operations.
-fn compose(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> Choice {
+/// [`route_to`] in Burn operations.
+fn compose(
+    logits: Tensor<2>,
+    rule: RouterRule,
+    per_expert: PerExpert<'_>,
+    forced: Option<Tensor<2, Int>>,
+) -> Choice {
     let [t, _] = logits.dims();
     let k = rule.top_k;
     let (scores, probs) = match rule.scoring {
@@ -132,7 +150,9 @@ fn compose(logits: Tensor<2>, rule: RouterRule, per_expert: PerExpert<'_>) -> Ch
     }
     let (best, experts) = choice.clone().topk_with_indices(k, 1);
     let corrected = per_expert.correction.is_some();
-    let mut weights = if corrected { scores.gather(1, experts.clone()) } else { best };
+    let best_are_weights = !corrected && forced.is_none();
+    let experts = forced.unwrap_or(experts);
+    let mut weights = if best_are_weights { best } else { scores.gather(1, experts.clone()) };
     if rule.renormalise {
         let sum = weights.clone().sum_dim(1) + TINY;
         weights = weights / sum;
@@ -173,7 +193,7 @@ fn in_best_groups(choice: Tensor<2>, groups: Groups) -> Tensor<2> {
 /// `probs`, `scores` and `experts` as [`route`] returns them. The margin is p(k-th) - p(k+1-th), or the
 /// same of the choice scores where experts are not chosen by the distribution: then it is in units
 /// of a corrected sigmoid score, and groups that were ruled out don't count. With nothing left to
-/// beat it is the last chosen one's own score.
+/// beat it is the last chosen one's own score. Of forced experts it may be negative.
 pub fn spread(
     probs: Tensor<2>,
     scores: Option<Tensor<2>>,
@@ -301,7 +321,7 @@ mod tests {
                 scale: scaled.then_some(&tensors.1),
             };
             let input = vector(&logits).reshape([t, e]);
-            for choice in [route(input.clone(), rule, extra), compose(input, rule, extra)] {
+            for choice in [route(input.clone(), rule, extra), compose(input, rule, extra, None)] {
                 let (entropy, margin) = spread(choice.probs.clone(), choice.scores, choice.experts.clone());
                 let (entropy, margin) = (floats(entropy), floats(margin));
                 let sums = choice.probs.sum_dim(1);

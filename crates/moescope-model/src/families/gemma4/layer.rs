@@ -1,6 +1,6 @@
 //! One decoder layer of Gemma 4.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 use super::{
     PerLayerInputs,
@@ -22,7 +22,7 @@ use crate::{
         experts::{Experts, MoeImpl},
         linear::linear,
         norm::RmsNorm,
-        router::{Choice, PerExpert, RouterRule, route},
+        router::{Choice, PerExpert, RouterRule, route_to},
     },
 };
 
@@ -116,7 +116,8 @@ impl Layer {
         let ff = match &self.moe {
             None => dense,
             Some(moe) => {
-                let choice = moe.router.forward(x.clone());
+                let forced = moe.routed.forced(moe.router.rule.top_k, pass);
+                let choice = moe.router.forward(x.clone(), forced);
                 pass.observer.component_done(layer, Component::Router);
                 let sum = moe.routed.forward(moe.pre_norm.forward(x.clone()), choice, pass);
                 moe.post_norm.add_to(moe.mlp_norm.forward(dense), sum, 1.0)
@@ -248,10 +249,10 @@ impl Router {
         })
     }
 
-    fn forward(&self, x: Tensor<2>) -> Choice {
+    fn forward(&self, x: Tensor<2>, forced: Option<Tensor<2, Int>>) -> Choice {
         let logits = linear(self.norm.forward(x), &self.projection);
         let scale = Some(&self.expert_scale);
-        route(logits, self.rule, PerExpert { scale, ..PerExpert::default() })
+        route_to(logits, self.rule, PerExpert { scale, ..PerExpert::default() }, forced)
     }
 }
 

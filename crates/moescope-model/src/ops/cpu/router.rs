@@ -20,13 +20,14 @@ pub(crate) struct Routed {
 }
 
 /// Routes every row of `logits [T, E]`; `correction [E]` counts for the choice only, `expert_scale [E]`
-/// multiplies weights.
+/// multiplies weights. Where experts are `forced` (`[T, K]`) they are taken instead of the K best.
 pub(crate) fn route(
     logits: &[f32],
     experts: usize,
     rule: RouterRule,
     correction: Option<&[f32]>,
     expert_scale: Option<&[f32]>,
+    forced: Option<&[i32]>,
 ) -> Routed {
     let mut scores = logits.to_vec();
     by_rows(&mut scores, experts, &Score { width: experts, scoring: rule.scoring });
@@ -39,8 +40,10 @@ pub(crate) fn route(
         );
         choice
     });
-    let (ids, weights) =
-        choose(&scores, choice.as_deref().unwrap_or(&scores), experts, rule, expert_scale);
+    // Also where they are not taken: forced routing should cost what routing costs.
+    let best = choose(choice.as_deref().unwrap_or(&scores), experts, rule.top_k);
+    let ids = forced.map_or(best, <[i32]>::to_vec);
+    let weights = weigh(&scores, &ids, experts, rule, expert_scale);
     if rule.scoring == Scoring::Sigmoid {
         by_rows(&mut scores, experts, &Normalise(experts));
     }
@@ -138,20 +141,11 @@ fn rule_out(row: &mut [f32], groups: Groups, merit: &mut [f32]) {
     }
 }
 
-/// The K best of each row by `choice [T, E]`, weighted by `scores [T, E]`.
-fn choose(
-    scores: &[f32],
-    choice: &[f32],
-    experts: usize,
-    rule: RouterRule,
-    expert_scale: Option<&[f32]>,
-) -> (Vec<i32>, Vec<f32>) {
-    let k = rule.top_k;
-    let rows = scores.len() / experts;
-    let mut ids = Vec::with_capacity(rows * k);
-    let mut weights = Vec::with_capacity(rows * k);
+/// The K best of each row of `choice [T, E]`.
+fn choose(choice: &[f32], experts: usize, k: usize) -> Vec<i32> {
+    let mut ids = Vec::with_capacity(choice.len() / experts * k);
     let mut best: Vec<(f32, i32)> = Vec::with_capacity(k + 1);
-    for (choice, scores) in choice.chunks_exact(experts).zip(scores.chunks_exact(experts)) {
+    for choice in choice.chunks_exact(experts) {
         best.clear();
         for (expert, &c) in choice.iter().enumerate() {
             // Insertion into a list of k: rows have few experts and most of them stop here.
@@ -162,15 +156,29 @@ fn choose(
             best.insert(at, (c, expert as i32));
             best.truncate(k);
         }
-        let sum: f32 = best.iter().map(|&(_, expert)| scores[expert as usize]).sum();
+        ids.extend(best.iter().map(|&(_, expert)| expert));
+    }
+    ids
+}
+
+/// Weights of the experts `ids [T, K]` from `scores [T, E]`.
+fn weigh(
+    scores: &[f32],
+    ids: &[i32],
+    experts: usize,
+    rule: RouterRule,
+    expert_scale: Option<&[f32]>,
+) -> Vec<f32> {
+    let mut weights = Vec::with_capacity(ids.len());
+    for (scores, ids) in scores.chunks_exact(experts).zip(ids.chunks_exact(rule.top_k)) {
+        let sum: f32 = ids.iter().map(|&expert| scores[expert as usize]).sum();
         let norm = if rule.renormalise { rule.scale / (sum + TINY) } else { rule.scale };
-        for &(_, expert) in &best {
+        for &expert in ids {
             let scale = expert_scale.map_or(1.0, |s| s[expert as usize]);
-            ids.push(expert);
             weights.push(scores[expert as usize] * norm * scale);
         }
     }
-    (ids, weights)
+    weights
 }
 
 /// Entropy (nats) of every row of `probs [T, E]`, and by how much the last of `experts [T, K]` beats the
