@@ -101,6 +101,14 @@ pub enum RecordError {
         /// Why.
         source: Box<RecordError>,
     },
+    /// A run can't be replayed, or not with this model.
+    #[error("{path}: can't be replayed: {reason}", path = path.display())]
+    Replay {
+        /// The run directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The device failed while running.
     #[error("the device failed: {0}")]
     Device(String),

@@ -7,6 +7,7 @@
 //! - [`recorder`]: what an observer keeps of it, as rows
 //! - [`profiler`]: times per component, in a pass of their own
 //! - [`memory`]: device pools and resident memory
+//! - [`replay`]: a recorded run's experts forced upon a model
 //! - [`conditions`]: the manifest of a run
 //! - [`mod@run`]: all of it together
 
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod profiler;
 pub mod prompts;
 pub mod recorder;
+pub mod replay;
 pub mod run;
 pub mod sampling;
 pub mod text;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use moescope_model::{Component, Observer, Routing};
+use moescope_model::{Component, ForcedExperts, Observer, Routing};
 use moescope_trace::columns::LayerColumns;
 
 /// `layer` of components outside the layers.
@@ -33,6 +33,10 @@ impl<'a> Profiler<'a> {
 impl Observer for Profiler<'_> {
     fn wants_output_norms(&self) -> bool {
         self.inner.wants_output_norms()
+    }
+
+    fn forced_experts(&mut self, layer: u16, tokens: usize) -> Option<ForcedExperts> {
+        self.inner.forced_experts(layer, tokens)
     }
 
     fn embedded(&mut self, hidden: &Tensor<2>) {
