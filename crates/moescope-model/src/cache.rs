@@ -54,6 +54,15 @@ impl KvCache {
         self.capacity
     }
 
+    /// Bytes held on the device; [`crate::footprint::kv_bytes`] tells them beforehand.
+    pub fn bytes(&self) -> u64 {
+        let stores = self.layers.iter().flat_map(|layer| [&layer.keys.store, &layer.values.store]);
+        let bytes = |store: &Tensor<4>| {
+            (store.dims().iter().product::<usize>() * store.dtype().size()) as u64
+        };
+        stores.flatten().map(bytes).sum()
+    }
+
     /// Forgets all tokens and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -120,7 +129,7 @@ struct Ring {
 
 impl Ring {
     fn new(kv: &KvSpec, dim: usize, batch: usize, capacity: usize, device: &Device) -> Self {
-        let slots = kv.window.map_or(capacity, |window| window.min(capacity)).max(1);
+        let slots = kv.slots(capacity);
         let empty = || Tensor::zeros([batch, kv.heads, slots, dim], device);
         Ring { store: (kv.heads * dim > 0).then(empty), window: kv.window, slots }
     }
@@ -193,7 +202,15 @@ mod tests {
     /// the tokens in reach, in order.
     #[test]
     fn ring_keeps_the_window_in_any_chunking() {
-        let kv = KvSpec { heads: 1, head_dim: 1, value_dim: 0, window: Some(4) };
+        let kv = KvSpec {
+            heads: 1,
+            head_dim: 1,
+            value_dim: 0,
+            window: Some(4),
+            query_heads: 1,
+            attended_dim: 1,
+            source: None,
+        };
         for mask in 0u32..1 << 10 {
             let mut ring = Ring::new(&kv, 1, 1, 100, &Device::flex());
             let mut seen = 0;

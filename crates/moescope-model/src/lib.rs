@@ -9,6 +9,7 @@
 //! - [`observer`]: what a forward pass shows while it runs; [`forced`]: experts it is told to use
 //! - [`model`]: the trait all of them share, and how to load one
 //! - [`spec`]: what a config says about a model, without its weights
+//! - [`footprint`]: bytes a model takes, bytes and operations a pass needs, by arithmetic alone
 //! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
 
 mod blocks;
@@ -21,6 +22,7 @@ pub mod device_time;
 pub mod dtype;
 pub mod error;
 pub mod families;
+pub mod footprint;
 pub mod forced;
 pub mod hub;
 pub mod model;
@@ -40,4 +42,4 @@ pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load};
 pub use observer::{Component, Observer, Routing, Unobserved};
 pub use ops::experts::MoeImpl;
 pub use source::{Local, Source};
-pub use spec::{ModelSpec, MoeLayerSpec, Part};
+pub use spec::{KvSpec, ModelSpec, MoeLayerSpec, Part, Role, TensorSpec};

@@ -58,12 +58,36 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// Part it belongs to.
     pub part: Part,
+    /// What a forward pass does with it.
+    pub role: Role,
+}
+
+/// What a forward pass does with a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Multiplies every token (of experts: every token that chose it).
+    Matrix,
+    /// One row per token is read; all of it where it is the output head too.
+    Table,
+    /// Norms, scales, biases, sinks: small, and held in f32.
+    Vector,
 }
 
 impl TensorSpec {
     /// Number of elements.
     pub fn parameters(&self) -> u64 {
         self.shape.iter().map(|&n| n as u64).product()
+    }
+
+    /// Whether it is held in f32 whatever the compute type: vectors, and routers, whose choice must not
+    /// depend on it.
+    pub fn is_exact(&self) -> bool {
+        self.role == Role::Vector || self.part == Part::Router
+    }
+
+    /// Bytes it takes where weights are held in `dtype`.
+    pub fn bytes(&self, dtype: DType) -> u64 {
+        self.parameters() * if self.is_exact() { DType::F32.bytes() } else { dtype.bytes() }
     }
 }
 
@@ -80,7 +104,7 @@ pub struct MoeLayerSpec {
     pub shared_experts: u16,
 }
 
-/// Keys and values one layer keeps.
+/// Keys and values of one layer: those it keeps, and those it attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvSpec {
     /// Key/value heads; 0 where the layer reuses those of another.
@@ -91,6 +115,24 @@ pub struct KvSpec {
     pub value_dim: usize,
     /// Tokens kept at most; `None` is all of them.
     pub window: Option<usize>,
+    /// Query heads that attend.
+    pub query_heads: usize,
+    /// Columns of what a query gets: those of a value, or the rank of the latents.
+    pub attended_dim: usize,
+    /// The earlier layer whose keys and values it attends to, where it keeps none.
+    pub source: Option<u16>,
+}
+
+impl KvSpec {
+    /// Tokens per sequence a cache of `capacity` tokens has room for in this layer.
+    pub fn slots(&self, capacity: usize) -> usize {
+        self.window.map_or(capacity, |window| window.min(capacity)).max(1)
+    }
+
+    /// Bytes a token takes in one of those slots: keys and values are held in f32.
+    pub fn bytes_per_slot(&self) -> u64 {
+        (self.heads * (self.head_dim + self.value_dim)) as u64 * DType::F32.bytes()
+    }
 }
 
 /// A model as its config describes it.
@@ -144,7 +186,7 @@ impl ModelSpec {
         // Summed per layer before the division: layers may differ, and tensors need not divide.
         let active_experts = experts
             .iter()
-            .map(|(layer, parameters)| match self.moe.iter().find(|m| Some(m.layer) == *layer) {
+            .map(|(layer, parameters)| match self.moe_of(*layer) {
                 Some(moe) => parameters * u64::from(moe.top_k) / u64::from(moe.experts),
                 None => *parameters,
             })
@@ -158,19 +200,18 @@ impl ModelSpec {
         totals.iter().map(|(&part, &total)| (part, total, active(part, total))).collect()
     }
 
-    /// Bytes of all weights held in `dtype`.
+    /// Bytes of all weights where they are held in `dtype`.
     pub fn bytes(&self, dtype: DType) -> u64 {
-        self.total_parameters() * dtype.bytes()
+        self.tensors.iter().map(|tensor| tensor.bytes(dtype)).sum()
     }
 
-    /// Bytes of keys and values for `tokens` tokens of one sequence, held in f32.
-    pub fn kv_bytes(&self, tokens: usize) -> u64 {
-        self.kv
-            .iter()
-            .map(|kv| {
-                let kept = kv.window.map_or(tokens, |window| window.min(tokens));
-                (kv.heads * (kv.head_dim + kv.value_dim) * kept * 4) as u64
-            })
-            .sum()
+    /// Whether the output head is the token embedding.
+    pub fn is_tied(&self) -> bool {
+        !self.tensors.iter().any(|tensor| tensor.part == Part::Head)
+    }
+
+    /// The experts of a layer, if it has any.
+    pub fn moe_of(&self, layer: Option<u16>) -> Option<&MoeLayerSpec> {
+        self.moe.iter().find(|moe| Some(moe.layer) == layer)
     }
 }

@@ -234,7 +234,7 @@ fn every_switch_attends_as_written() {
 fn the_cache_of_deepseek_v3_is_as_small_as_its_paper_says() {
     let entry = moescope_model::catalog::find("deepseek-v3").unwrap().unwrap();
     let spec = describe(&Checkpoint::from_catalog(&entry).unwrap()).unwrap();
-    assert_eq!(spec.kv_bytes(1), 61 * (512 + 64) * 4);
+    assert_eq!(moescope_model::footprint::kv_bytes(&spec, 1, 1), 61 * (512 + 64) * 4);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod catalog;
 mod checkpoint;
 mod experts;
 mod families;
+mod footprint;
 mod forced;
 mod gpt_oss;
 mod hub;

@@ -123,6 +123,9 @@ impl MixShape for AttentionShape {
             head_dim: self.head_dim,
             value_dim: self.head_dim,
             window: self.window,
+            query_heads: self.heads,
+            attended_dim: self.head_dim,
+            source: None,
         }
     }
 

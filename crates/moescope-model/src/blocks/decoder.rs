@@ -233,7 +233,7 @@ impl EndsShape {
 
     /// Adds their tensors.
     pub(crate) fn declare(&self, tensors: &mut Tensors) {
-        tensors.add("embed_tokens.weight", &[self.vocab, self.hidden], Part::Embedding);
+        tensors.table("embed_tokens.weight", &[self.vocab, self.hidden], Part::Embedding);
         tensors.add("norm.weight", &[self.hidden], Part::Norms);
         if !self.tied {
             tensors.add("lm_head.weight", &[self.vocab, self.hidden], Part::Head);

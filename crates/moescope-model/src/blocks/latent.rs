@@ -72,7 +72,15 @@ impl MixShape for LatentShape {
     type Loaded = LatentAttention;
 
     fn kv(&self) -> KvSpec {
-        KvSpec { heads: 1, head_dim: self.rank + self.rope_dim, value_dim: 0, window: None }
+        KvSpec {
+            heads: 1,
+            head_dim: self.rank + self.rope_dim,
+            value_dim: 0,
+            window: None,
+            query_heads: self.heads,
+            attended_dim: self.rank,
+            source: None,
+        }
     }
 
     fn declare(&self, tensors: &mut Tensors) {

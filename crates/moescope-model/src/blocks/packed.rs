@@ -51,9 +51,9 @@ impl PackedShape {
         tensors.add("router.weight", &[experts, hidden], Part::Router);
         tensors.add("router.bias", &[experts], Part::Router);
         tensors.add(GATE_UP, &[experts, hidden, 2 * inner], Part::Experts);
-        tensors.add(&format!("{GATE_UP}_bias"), &[experts, 2 * inner], Part::Experts);
+        tensors.vectors(&format!("{GATE_UP}_bias"), [experts, 2 * inner], Part::Experts);
         tensors.add(DOWN, &[experts, inner, hidden], Part::Experts);
-        tensors.add(&format!("{DOWN}_bias"), &[experts, hidden], Part::Experts);
+        tensors.vectors(&format!("{DOWN}_bias"), [experts, hidden], Part::Experts);
     }
 
     /// Loads it: rows of gate and up projection come apart, products run along rows.

@@ -6,7 +6,7 @@ use crate::{
     checkpoint::{Loader, values::Values},
     error::Result,
     ops::norm::RmsNorm,
-    spec::{Part, TensorSpec},
+    spec::{Part, Role, TensorSpec},
 };
 
 /// The tensors a model says it has, collected part by part.
@@ -18,10 +18,25 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// Adds one, named below the current scope.
+    /// Adds a matrix (or one per expert), or a vector, named below the current scope.
     pub(crate) fn add(&mut self, name: &str, shape: &[usize], part: Part) {
+        let role = if shape.len() > 1 { Role::Matrix } else { Role::Vector };
+        self.push(name, shape, part, role);
+    }
+
+    /// Adds a table of rows per token id.
+    pub(crate) fn table(&mut self, name: &str, shape: &[usize], part: Part) {
+        self.push(name, shape, part, Role::Table);
+    }
+
+    /// Adds vectors, one per expert.
+    pub(crate) fn vectors(&mut self, name: &str, shape: [usize; 2], part: Part) {
+        self.push(name, &shape, part, Role::Vector);
+    }
+
+    fn push(&mut self, name: &str, shape: &[usize], part: Part, role: Role) {
         let name = format!("{}{name}", self.prefix);
-        self.list.push(TensorSpec { name, layer: self.layer, shape: shape.to_vec(), part });
+        self.list.push(TensorSpec { name, layer: self.layer, shape: shape.to_vec(), part, role });
     }
 
     /// Adds those of a layer, below `layers.INDEX.`.

@@ -100,7 +100,7 @@ fn text(spec: &ModelSpec, source: &str, labels: &[String], dtype: DType, context
     out.push_str(&ui::table(&header, &rows));
     out.push_str(&format!(
         "\nkey/value cache: {} for {} tokens of one sequence (f32)\n",
-        ui::bytes(spec.kv_bytes(context)),
+        ui::bytes(moescope_model::footprint::kv_bytes(spec, 1, context)),
         ui::count(context as u64),
     ));
     out
@@ -137,7 +137,7 @@ fn document(
         "total_parameters": spec.total_parameters(),
         "active_parameters": spec.active_parameters(),
         "bytes": spec.bytes(dtype),
-        "kv_cache": { "tokens": context, "bytes": spec.kv_bytes(context) },
+        "kv_cache": { "tokens": context, "bytes": moescope_model::footprint::kv_bytes(spec, 1, context) },
         "parts": parts,
     })
 }

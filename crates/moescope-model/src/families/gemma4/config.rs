@@ -190,6 +190,12 @@ impl Config {
                     head_dim: layer.head_dim,
                     value_dim: layer.head_dim,
                     window: (layer.kind == LayerType::Sliding).then_some(self.window),
+                    query_heads: self.heads,
+                    attended_dim: layer.head_dim,
+                    source: match layer.source {
+                        KvSource::Own => None,
+                        KvSource::Layer(source) => Some(source as u16),
+                    },
                 })
                 .collect(),
             tensors: self.tensors(),
@@ -218,7 +224,7 @@ impl Config {
         if let Some(ple) = self.per_layer {
             let packed = ple.width * self.layers.len();
             let part = Part::PerLayerEmbedding;
-            tensors.add("embed_tokens_per_layer.weight", &[ple.vocab, packed], part);
+            tensors.table("embed_tokens_per_layer.weight", &[ple.vocab, packed], part);
             tensors.add("per_layer_model_projection.weight", &[packed, h], part);
             tensors.add("per_layer_projection_norm.weight", &[ple.width], Part::Norms);
         }

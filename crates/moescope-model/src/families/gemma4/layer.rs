@@ -232,6 +232,7 @@ struct Moe {
 struct Router {
     /// The scale-free norm, `scale` and 1/sqrt(H) as one norm.
     norm: RmsNorm,
+    /// `[E, H]`, f32: which experts run must not depend on the compute type.
     projection: Tensor<2>,
     rule: RouterRule,
     expert_scale: Tensor<1>,
@@ -243,7 +244,7 @@ impl Router {
         let scale = w.exact("scale", [config.hidden])? * root;
         Ok(Router {
             norm: RmsNorm::new(scale, config.eps),
-            projection: w.weight("proj.weight", [moe.experts, config.hidden])?,
+            projection: w.exact("proj.weight", [moe.experts, config.hidden])?,
             rule: RouterRule::softmax_renormalised(moe.top_k),
             expert_scale: w.exact("per_expert_scale", [moe.experts])?,
         })
