@@ -13,7 +13,7 @@ use moescope_model::{
 };
 use moescope_record::{
     PromptInput, RunOptions, Sampling, Text,
-    conditions::Conditions,
+    conditions::{Conditions, Subject},
     generate::{Request, generate},
     prompts,
     recorder::{Keep, Recorder},
@@ -97,7 +97,7 @@ impl Fixture {
             profile: false,
         };
         let prompts = [Encoded { id: "bench".into(), domain: "bench".into(), tokens: vec![0] }];
-        let manifest = Conditions {
+        let subject = Subject {
             name: "bench",
             source: "bench",
             checkpoint: &self.checkpoint,
@@ -106,13 +106,12 @@ impl Fixture {
             dtype: DType::F32,
             moe_impl: MoeImpl::Selected,
             adapter: &adapter,
-            prompts: &prompts,
-            options: &options,
-            command: Vec::new(),
             version: "bench",
             commit: None,
-        }
-        .manifest();
+        };
+        let (prompts, options) = (&prompts, &options);
+        let conditions = Conditions { subject, prompts, options, command: Vec::new() };
+        let manifest = conditions.manifest();
         let writer = RunWriter::create(&dir.path().join("run"), manifest, false);
         let writer = BackgroundWriter::spawn(writer.expect("a new run")).expect("a thread");
         Recording {

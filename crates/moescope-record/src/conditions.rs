@@ -10,8 +10,9 @@ use sysinfo::{CpuRefreshKind, System};
 
 use crate::run::{Encoded, RunOptions, prompts_hash};
 
-/// What a manifest is made from.
-pub struct Conditions<'a> {
+/// What is measured, and by which program.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
     /// Name in tables and legends.
     pub name: &'a str,
     /// The MODEL argument.
@@ -28,16 +29,60 @@ pub struct Conditions<'a> {
     pub moe_impl: MoeImpl,
     /// The device.
     pub adapter: &'a Adapter,
+    /// Version of the binary.
+    pub version: &'a str,
+    /// Commit it was built from.
+    pub commit: Option<&'a str>,
+}
+
+impl Subject<'_> {
+    /// The model as results keep it.
+    pub fn model_info(&self) -> ModelInfo {
+        ModelInfo {
+            name: self.name.to_owned(),
+            source: self.source.to_owned(),
+            architecture: self.spec.architecture.clone(),
+            config_hash: self.checkpoint.config_hash(),
+            weights_hash: self.weights.hash.clone(),
+            dtype: self.dtype.to_string(),
+            quantisation: self.checkpoint.quantisation().map(|q| q.to_string()),
+            total_parameters: self.spec.total_parameters(),
+            active_parameters: self.spec.active_parameters(),
+            bytes: self.weights.bytes,
+            weights: match self.checkpoint.is_random() {
+                true => Weights::Random,
+                false => Weights::Trained,
+            },
+            layers_kept: self
+                .checkpoint
+                .layers_kept()
+                .map(|l| LayersKept { kept: l.kept as u32, of: l.of as u32 }),
+            rumour: self.checkpoint.is_rumour(),
+        }
+    }
+
+    /// Its MoE layers.
+    pub fn moe_shape(&self) -> MoeShape {
+        let layers = self.spec.moe.iter().map(|l| MoeLayer {
+            layer: l.layer,
+            experts: l.experts,
+            top_k: l.top_k,
+            shared_experts: l.shared_experts,
+        });
+        MoeShape { layers: layers.collect() }
+    }
+}
+
+/// What a manifest is made from.
+pub struct Conditions<'a> {
+    /// What is measured.
+    pub subject: Subject<'a>,
     /// The prompts.
     pub prompts: &'a [Encoded],
     /// How the run goes.
     pub options: &'a RunOptions,
     /// The command line.
     pub command: Vec<String>,
-    /// Version of the binary.
-    pub version: &'a str,
-    /// Commit it was built from.
-    pub commit: Option<&'a str>,
 }
 
 impl Conditions<'_> {
@@ -51,44 +96,12 @@ impl Conditions<'_> {
             run_id: blake3::hash(id_seed.as_bytes()).to_hex()[..16].to_owned(),
             created_at: now.to_rfc3339_opts(SecondsFormat::Secs, true),
             status: Status::Partial,
-            moescope_version: self.version.to_owned(),
-            git_commit: self.commit.map(str::to_owned),
+            moescope_version: self.subject.version.to_owned(),
+            git_commit: self.subject.commit.map(str::to_owned),
             command: self.command,
-            model: ModelInfo {
-                name: self.name.to_owned(),
-                source: self.source.to_owned(),
-                architecture: self.spec.architecture.clone(),
-                config_hash: self.checkpoint.config_hash(),
-                weights_hash: self.weights.hash.clone(),
-                dtype: self.dtype.to_string(),
-                quantisation: self.checkpoint.quantisation().map(|q| q.to_string()),
-                total_parameters: self.spec.total_parameters(),
-                active_parameters: self.spec.active_parameters(),
-                bytes: self.weights.bytes,
-                weights: match self.checkpoint.is_random() {
-                    true => Weights::Random,
-                    false => Weights::Trained,
-                },
-                layers_kept: self
-                    .checkpoint
-                    .layers_kept()
-                    .map(|l| LayersKept { kept: l.kept as u32, of: l.of as u32 }),
-                rumour: self.checkpoint.is_rumour(),
-            },
-            moe: MoeShape {
-                layers: self
-                    .spec
-                    .moe
-                    .iter()
-                    .map(|l| MoeLayer {
-                        layer: l.layer,
-                        experts: l.experts,
-                        top_k: l.top_k,
-                        shared_experts: l.shared_experts,
-                    })
-                    .collect(),
-            },
-            device: device_info(self.adapter),
+            model: self.subject.model_info(),
+            moe: self.subject.moe_shape(),
+            device: device_info(self.subject.adapter),
             host: host_info(),
             settings: Settings {
                 batch: 1,
@@ -99,7 +112,7 @@ impl Conditions<'_> {
                     top_p: self.options.sampling.top_p,
                 },
                 max_tokens: self.options.max_tokens as u32,
-                moe_impl: self.moe_impl.to_string(),
+                moe_impl: self.subject.moe_impl.to_string(),
                 timing_mode: match self.options.profile {
                     true => TimingMode::Profiled,
                     false => TimingMode::EndToEnd,

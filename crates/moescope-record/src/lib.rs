@@ -8,11 +8,14 @@
 //! - [`profiler`]: times per component, in a pass of their own
 //! - [`memory`]: device pools and resident memory
 //! - [`replay`]: a recorded run's experts forced upon a model
-//! - [`conditions`]: the manifest of a run
+//! - [`conditions`]: the manifest of a run; [`environment`]: the machine it is made on
+//! - [`energy`]: joules, where the platform counts them
 //! - [`mod@run`]: all of it together
 
 pub mod chat;
 pub mod conditions;
+pub mod energy;
+pub mod environment;
 pub mod error;
 pub mod generate;
 pub mod memory;

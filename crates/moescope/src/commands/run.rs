@@ -7,7 +7,7 @@ use clap::Args;
 use moescope_model::{Adapter, AdapterType, Checkpoint, LoadOptions, device, load};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
-    conditions::Conditions,
+    conditions::{Conditions, Subject},
     prompts,
     run::{encode, run},
 };
@@ -163,7 +163,7 @@ impl Job<'_> {
                  SOURCE_DATE_EPOCH fixes it"
             ));
         }
-        let manifest = Conditions {
+        let subject = Subject {
             name: self.name,
             source: &source,
             checkpoint: &checkpoint,
@@ -172,13 +172,12 @@ impl Job<'_> {
             dtype: self.compute.dtype,
             moe_impl: self.compute.moe_impl,
             adapter: self.adapter,
-            prompts: &prompts,
-            options: &options,
-            command: ui::command_line(),
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
-        }
-        .manifest();
+        };
+        let command = ui::command_line();
+        let conditions = Conditions { subject, prompts: &prompts, options: &options, command };
+        let manifest = conditions.manifest();
         let writer =
             BackgroundWriter::spawn(RunWriter::create(self.output, manifest, self.force)?)?;
 
