@@ -105,6 +105,7 @@ impl Fixture {
             weights: &WeightsSummary { hash: String::new(), bytes: 0 },
             dtype: DType::F32,
             moe_impl: MoeImpl::Selected,
+            injected: None,
             adapter: &adapter,
             version: "bench",
             commit: None,

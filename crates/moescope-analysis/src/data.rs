@@ -342,6 +342,7 @@ fn unknown_manifest(name: &str, layers: &[LayerData], sequences: usize) -> Manif
             weights: Weights::Trained,
             layers_kept: None,
             rumour: false,
+            injected: None,
         },
         moe: MoeShape {
             layers: layers

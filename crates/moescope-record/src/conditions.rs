@@ -3,8 +3,8 @@
 use chrono::{SecondsFormat, Utc};
 use moescope_model::{Adapter, AdapterType, Checkpoint, DType, ModelSpec, MoeImpl, WeightsSummary};
 use moescope_trace::manifest::{
-    DeviceInfo, DeviceType, HostInfo, LayersKept, Manifest, ModelInfo, MoeLayer, MoeShape,
-    SCHEMA_VERSION, SamplingInfo, Settings, Status, TimingMode, Weights,
+    DeviceInfo, DeviceType, HostInfo, Injected, LayersKept, Manifest, ModelInfo, MoeLayer,
+    MoeShape, SCHEMA_VERSION, SamplingInfo, Settings, Status, TimingMode, Weights,
 };
 use sysinfo::{CpuRefreshKind, System};
 
@@ -27,6 +27,8 @@ pub struct Subject<'a> {
     pub dtype: DType,
     /// Implementation of the experts layers.
     pub moe_impl: MoeImpl,
+    /// What was done to its forward pass, for tests of the gate.
+    pub injected: Option<Injected>,
     /// The device.
     pub adapter: &'a Adapter,
     /// Version of the binary.
@@ -58,6 +60,7 @@ impl Subject<'_> {
                 .layers_kept()
                 .map(|l| LayersKept { kept: l.kept as u32, of: l.of as u32 }),
             rumour: self.checkpoint.is_rumour(),
+            injected: self.injected,
         }
     }
 

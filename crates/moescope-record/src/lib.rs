@@ -6,6 +6,7 @@
 //! - [`generate`]: prefill and decode, timed
 //! - [`recorder`]: what an observer keeps of it, as rows
 //! - [`profiler`]: times per component, in a pass of their own
+//! - [`mod@inject`]: faults on purpose, to test the gate
 //! - [`memory`]: device pools and resident memory
 //! - [`replay`]: a recorded run's experts forced upon a model
 //! - [`conditions`]: the manifest of a run; [`environment`]: the machine it is made on
@@ -18,6 +19,7 @@ pub mod energy;
 pub mod environment;
 pub mod error;
 pub mod generate;
+pub mod inject;
 pub mod memory;
 pub mod profiler;
 pub mod prompts;

@@ -92,7 +92,30 @@ pub struct ModelInfo {
     /// Whether the shapes are those of a model that nobody has published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rumour: bool,
+    /// What was done to the forward pass on purpose, to test the gate; absent in everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<Injected>,
 }
+
+/// Faults put into a forward pass on purpose, to test that the gate finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Injected {
+    /// Every pass takes longer by this many percent of its own time.
+    pub slowdown_percent: f64,
+    /// One pass in four sends its tokens to other experts in the last MoE layer.
+    pub routing: bool,
+}
+
+impl Injected {
+    /// What a reader must know wherever numbers of such a pass appear.
+    pub fn labels(self) -> Vec<&'static str> {
+        let slow = (self.slowdown_percent > 0.0).then_some(INJECTED_SLOWDOWN);
+        slow.into_iter().chain(self.routing.then_some(INJECTED_ROUTING)).collect()
+    }
+}
+
+const INJECTED_SLOWDOWN: &str = "injected slow-down, for tests of the gate";
+const INJECTED_ROUTING: &str = "injected routing, for tests of the gate";
 
 /// The first `kept` of `of` decoder layers, at true width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,17 +221,17 @@ pub struct SamplingInfo {
 }
 
 /// What a reader must know of a model and a device wherever numbers of theirs appear: `random weights`,
-/// `first layers only`, `rumoured shapes`, `software adapter`.
+/// `first layers only`, `rumoured shapes`, `software adapter`, and what was injected.
 pub fn labels(model: &ModelInfo, device: &DeviceInfo) -> Vec<&'static str> {
-    [
+    let general = [
         (model.weights == Weights::Random, "random weights"),
         (model.layers_kept.is_some(), "first layers only"),
         (model.rumour, "rumoured shapes"),
         (device.device_type == DeviceType::Software, "software adapter"),
     ]
     .into_iter()
-    .filter_map(|(applies, label)| applies.then_some(label))
-    .collect()
+    .filter_map(|(applies, label)| applies.then_some(label));
+    model.injected.map_or_else(Vec::new, Injected::labels).into_iter().chain(general).collect()
 }
 
 impl Manifest {

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 use moescope_model::{DType, DeviceChoice, MoeImpl};
+use moescope_trace::manifest::Injected;
 
 use crate::commands;
 
@@ -84,6 +85,26 @@ pub(crate) struct Generation {
     pub(crate) seed: u64,
 }
 
+/// Faults put into the forward pass on purpose, to test the gate; every output says so.
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct Inject {
+    /// Make every forward pass longer by this share of its own time.
+    #[arg(long, hide = true, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    inject_slowdown: f64,
+    /// Send the tokens of one pass in four to other experts in the last MoE layer.
+    #[arg(long, hide = true)]
+    inject_routing: bool,
+}
+
+impl Inject {
+    /// What is to be injected, if anything is.
+    pub(crate) fn faults(self) -> Option<Injected> {
+        let faults =
+            Injected { slowdown_percent: self.inject_slowdown, routing: self.inject_routing };
+        (faults != Injected::default()).then_some(faults)
+    }
+}
+
 /// Where results go.
 #[derive(Args, Clone)]
 pub(crate) struct Output {
@@ -110,6 +131,13 @@ fn non_negative(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(x) if x >= 0.0 && x.is_finite() => Ok(x),
         _ => Err("expected a number of at least 0".into()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (0.0..=1000.0).contains(&x) => Ok(x),
+        _ => Err("expected a number of percent from 0 to 1000".into()),
     }
 }
 

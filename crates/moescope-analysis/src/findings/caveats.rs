@@ -1,6 +1,6 @@
 //! What a reader must know before any number.
 
-use moescope_trace::manifest::{DeviceType, TimingMode, Weights};
+use moescope_trace::manifest::{DeviceType, Injected, TimingMode, Weights};
 
 use super::Finding;
 use super::words::{counted, thousands};
@@ -37,6 +37,13 @@ pub(super) fn caveats(analyses: &[Analysis]) -> Vec<Finding> {
                 "Its speed and memory mean something; its routing and text do not, and no finding \
                  is drawn from them.",
                 3.0,
+            ));
+        }
+        for fault in manifest.model.injected.map_or_else(Vec::new, Injected::labels) {
+            findings.push(caveat(
+                format!("{name} has an {fault}"),
+                "It was put into the forward pass on purpose: no number of this run is one of the model.",
+                5.0,
             ));
         }
         if let Some(layers) = manifest.model.layers_kept {

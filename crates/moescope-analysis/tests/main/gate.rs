@@ -28,6 +28,7 @@ fn fingerprint() -> Fingerprint {
             weights: Weights::Trained,
             layers_kept: None,
             rumour: false,
+            injected: None,
         },
         moe: MoeShape::default(),
         moe_impl: "selected".into(),

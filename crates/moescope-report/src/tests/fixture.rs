@@ -464,6 +464,7 @@ fn manifest(shape: &Shape) -> Manifest {
             weights: shape.weights,
             layers_kept: None,
             rumour: false,
+            injected: None,
         },
         moe: MoeShape { layers },
         device: DeviceInfo {

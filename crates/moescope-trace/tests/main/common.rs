@@ -43,6 +43,7 @@ pub(crate) fn manifest() -> Manifest {
             weights: Weights::Trained,
             layers_kept: None,
             rumour: false,
+            injected: None,
         },
         moe: MoeShape {
             layers: MOE_LAYERS

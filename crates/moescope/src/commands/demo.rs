@@ -64,6 +64,7 @@ impl Demo {
                 per_domain: self.per_domain,
                 keep: Keep::default(),
                 profile: false,
+                injected: None,
                 output: &output,
                 force: true,
             };

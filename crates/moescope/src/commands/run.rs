@@ -8,14 +8,15 @@ use moescope_model::{Adapter, AdapterType, Checkpoint, LoadOptions, device, load
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
     conditions::{Conditions, Subject},
+    inject::inject,
     prompts,
     run::{encode, run},
 };
 use moescope_report::sanitize;
-use moescope_trace::{BackgroundWriter, RunWriter};
+use moescope_trace::{BackgroundWriter, RunWriter, manifest::Injected};
 
 use crate::{
-    args::{Compute, Format, Generation, Output},
+    args::{Compute, Format, Generation, Inject, Output},
     model::{self, ModelArgs, Opened},
     ui::{self, Unit},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Run {
     /// Time every component, with a synchronisation after each; step times are then longer than real ones.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    inject: Inject,
     /// Name of the run in tables and legends; the model's by default.
     #[arg(long)]
     name: Option<String>,
@@ -74,6 +77,7 @@ impl Run {
             per_domain: self.per_domain,
             keep: Keep { probs: self.probs, output_norms: self.saliency },
             profile: self.profile,
+            injected: self.inject.faults(),
             output: &self.output.output,
             force: self.output.force,
         };
@@ -97,6 +101,7 @@ pub(crate) struct Job<'a> {
     pub(crate) per_domain: Option<usize>,
     pub(crate) keep: Keep,
     pub(crate) profile: bool,
+    pub(crate) injected: Option<Injected>,
     pub(crate) output: &'a Path,
     pub(crate) force: bool,
 }
@@ -119,6 +124,8 @@ impl Job<'_> {
             });
         }
         let mut labels = model::labels(&checkpoint);
+        let faults = self.injected.map_or_else(Vec::new, Injected::labels);
+        labels.extend(faults.into_iter().map(str::to_owned));
         if self.adapter.device_type == AdapterType::Software {
             labels.push("software adapter".into());
         }
@@ -141,6 +148,7 @@ impl Job<'_> {
             progress: &progress,
         };
         let (model, weights) = load(&checkpoint, &options)?;
+        let model = inject(model, self.injected);
         bar.finish_and_clear();
 
         let options = RunOptions {
@@ -171,6 +179,7 @@ impl Job<'_> {
             weights: &weights,
             dtype: self.compute.dtype,
             moe_impl: self.compute.moe_impl,
+            injected: self.injected,
             adapter: self.adapter,
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
