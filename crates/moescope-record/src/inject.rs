@@ -11,8 +11,8 @@ use std::{
 
 use burn::tensor::{Device, Int, Tensor};
 use moescope_model::{
-    Component, ForcedExperts, KvCache, LogitsFor, ModelSpec, MoeLayerSpec, MoeModel, Observer, Result,
-    Routing,
+    Component, ForcedExperts, KvCache, LogitsFor, ModelSpec, MoeLayerSpec, MoeModel, Observer,
+    Result, Routing,
 };
 use moescope_trace::manifest::Injected;
 
