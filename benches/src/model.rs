@@ -14,14 +14,14 @@ use moescope_model::{
 };
 use moescope_record::{
     PromptInput, RunOptions, Sampling, Text,
-    conditions::Conditions,
+    conditions::{Conditions, Subject},
     generate::{Request, generate},
     prompts,
     recorder::{Keep, Recorder},
     run::Encoded,
     sampling::Sampler,
 };
-use moescope_trace::{BackgroundWriter, RunWriter};
+use moescope_trace::{BackgroundWriter, Manifest, RunWriter};
 use tempfile::TempDir;
 
 /// The bundled model on `flex` in f32, and text for it.
@@ -58,10 +58,7 @@ impl Fixture {
         let datasets = datasets();
         let checkpoint =
             Checkpoint::open(&datasets.join("tiny-gemma4-moe")).expect("the bundled model");
-        let target = Device::flex();
-        let options =
-            LoadOptions { device: &target, dtype: DType::F32, moe_impl, progress: &|_, _| {} };
-        let (model, _) = load(&checkpoint, &options).expect("the bundled model loads");
+        let model = load_model(&checkpoint, moe_impl);
         let text = Text::open(checkpoint.dir()).expect("the bundled tokenizer");
         // Real text: routing depends on the input.
         let mut tokens = Vec::new();
@@ -71,6 +68,21 @@ impl Fixture {
             }
         }
         Fixture { checkpoint, model, text, tokens }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &dyn MoeModel {
+        self.model.as_ref()
+    }
+
+    /// The model once more, in memory of its own.
+    pub fn another(&self) -> Box<dyn MoeModel> {
+        load_model(&self.checkpoint, MoeImpl::Selected)
+    }
+
+    /// Real text.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// A prompt of `prompt` tokens, continued by `max_tokens`.
@@ -104,6 +116,16 @@ impl Fixture {
     /// A recorder that writes a run into a temporary directory, as `moescope run` does.
     pub fn recorder(&self) -> Recording<'_> {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let writer = RunWriter::create(&dir.path().join("run"), self.manifest(), false);
+        let writer = BackgroundWriter::spawn(writer.expect("a new run")).expect("a thread");
+        Recording {
+            recorder: Recorder::new(self.model.as_ref(), &self.text, writer, Keep::default()),
+            _dir: dir,
+        }
+    }
+
+    /// What a run of the model on this machine says about itself.
+    pub fn manifest(&self) -> Manifest {
         let (adapter, _) = device::choose(moescope_model::DeviceChoice::Flex).expect("flex");
         let options = RunOptions {
             max_tokens: 0,
@@ -114,7 +136,7 @@ impl Fixture {
             profile: false,
         };
         let prompts = [Encoded { id: "bench".into(), domain: "bench".into(), tokens: vec![0] }];
-        let manifest = Conditions {
+        let subject = Subject {
             name: "bench",
             source: "bench",
             checkpoint: &self.checkpoint,
@@ -124,19 +146,11 @@ impl Fixture {
             moe_impl: MoeImpl::Selected,
             injected: None,
             adapter: &adapter,
-            prompts: &prompts,
-            options: &options,
-            command: Vec::new(),
             version: "bench",
             commit: None,
-        }
-        .manifest();
-        let writer = RunWriter::create(&dir.path().join("run"), manifest, false);
-        let writer = BackgroundWriter::spawn(writer.expect("a new run")).expect("a thread");
-        Recording {
-            recorder: Recorder::new(self.model.as_ref(), &self.text, writer, Keep::default()),
-            _dir: dir,
-        }
+        };
+        let (prompts, options) = (&prompts, &options);
+        Conditions { subject, prompts, options, command: Vec::new() }.manifest()
     }
 }
 
@@ -160,6 +174,13 @@ impl Case<'_> {
             _ => done.decode_ns.iter().sum(),
         })
     }
+}
+
+fn load_model(checkpoint: &Checkpoint, moe_impl: MoeImpl) -> Box<dyn MoeModel> {
+    let device = Device::flex();
+    let options =
+        LoadOptions { device: &device, dtype: DType::F32, moe_impl, progress: &|_, _| {} };
+    load(checkpoint, &options).expect("the bundled model loads").0
 }
 
 /// The datasets that come with the project.
