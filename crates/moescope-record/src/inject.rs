@@ -5,7 +5,9 @@
 //! numbers are shown.
 
 use std::{
-    hint::spin_loop,
+    collections::HashMap,
+    hint::black_box,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -18,15 +20,15 @@ use moescope_trace::manifest::Injected;
 
 /// The model with `faults` in every forward pass; the model itself where there are none.
 pub fn inject(model: Box<dyn MoeModel>, faults: Option<Injected>) -> Box<dyn MoeModel> {
-    match faults {
-        Some(faults) => Box::new(Faulty { model, faults }),
-        None => model,
-    }
+    let Some(faults) = faults else { return model };
+    let slow = (faults.slowdown_percent > 0.0).then(|| Slow::by(faults.slowdown_percent / 100.0));
+    Box::new(Faulty { model, slow, routing: faults.routing })
 }
 
 struct Faulty {
     model: Box<dyn MoeModel>,
-    faults: Injected,
+    slow: Option<Slow>,
+    routing: bool,
 }
 
 impl MoeModel for Faulty {
@@ -45,18 +47,19 @@ impl MoeModel for Faulty {
         observer: &mut dyn Observer,
         logits: LogitsFor,
     ) -> Result<Tensor<2>> {
+        let kind = (ids.shape().num_elements(), cache.len());
         let start = Instant::now();
-        let out = match self.faults.routing && cache.len().is_multiple_of(EVERY) {
+        let out = match self.routing && cache.len().is_multiple_of(EVERY) {
             true => {
                 let mut astray = Astray { observer, spec: self.spec(), device: self.device() };
                 self.model.forward(ids, cache, &mut astray, logits)?
             }
             false => self.model.forward(ids, cache, observer, logits)?,
         };
-        if self.faults.slowdown_percent > 0.0 {
+        if let Some(slow) = &self.slow {
             // A device that fails says so again to the caller, who synchronises too.
             let _ = self.model.device().sync();
-            wait(start.elapsed().mul_f64(self.faults.slowdown_percent / 100.0));
+            slow.follow(kind, start.elapsed());
         }
         Ok(out)
     }
@@ -119,10 +122,78 @@ fn in_turns(moe: &MoeLayerSpec, tokens: usize) -> Vec<u16> {
     slots.map(|slot| (slot % experts) as u16).collect()
 }
 
-/// Keeps a core busy: a sleep would be longer than asked for by more than a short pass takes.
-fn wait(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        spin_loop();
+/// Work that follows every pass and takes a share of its time.
+///
+/// It is counted in turns of a loop, not in time: on a machine that does other things too it then takes
+/// longer by as much as the pass does, as slower code would. A time waited for would be longer by more.
+struct Slow {
+    share: f64,
+    turns_per_ns: f64,
+    /// By tokens of the pass and tokens before them.
+    fastest: Mutex<HashMap<(usize, usize), Duration>>,
+}
+
+/// A pass that took longer than the fastest of its kind by this factor was interrupted: its time is no measure of
+/// its work.
+const INTERRUPTED: f64 = 1.3;
+
+impl Slow {
+    fn by(share: f64) -> Self {
+        const TURNS: u64 = 20_000;
+        let once = || {
+            let start = Instant::now();
+            work(TURNS);
+            start.elapsed()
+        };
+        let fastest = (0..200).map(|_| once()).min().unwrap_or_default();
+        let turns_per_ns = TURNS as f64 / (fastest.as_nanos() as f64).max(1.0);
+        Self { share, turns_per_ns, fastest: Mutex::default() }
+    }
+
+    /// Works for the share of a pass that took `time`.
+    fn follow(&self, kind: (usize, usize), time: Duration) {
+        let usual = {
+            // A thread that panicked here left a time that is as good as before.
+            let mut all = self.fastest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let fastest = all.entry(kind).or_insert(time);
+            *fastest = time.min(*fastest);
+            if time > fastest.mul_f64(INTERRUPTED) { *fastest } else { time }
+        };
+        work((usual.as_nanos() as f64 * self.share * self.turns_per_ns) as u64);
+    }
+}
+
+/// Turns of a loop that does nothing and is not left out.
+fn work(turns: u64) {
+    for turn in 0..turns {
+        black_box(turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The work takes its share of the time; a core whose other thread is busy is slower by up to a half.
+    #[test]
+    fn work_takes_its_share() {
+        let slow = Slow::by(0.5);
+        let once = || {
+            let start = Instant::now();
+            slow.follow((1, 0), Duration::from_millis(4));
+            start.elapsed().as_secs_f64()
+        };
+        let fastest = (0..30).map(|_| once()).fold(f64::INFINITY, f64::min);
+        assert!((0.001..0.004).contains(&fastest), "{fastest}");
+        // One that was interrupted counts as the fastest of its kind.
+        slow.follow((1, 0), Duration::from_millis(400));
+        assert_eq!(slow.fastest.lock().unwrap()[&(1, 0)], Duration::from_millis(4));
+    }
+
+    #[test]
+    fn tokens_go_to_different_experts_in_turns() {
+        let moe = MoeLayerSpec { layer: 3, experts: 5, top_k: 3, shared_experts: 0 };
+        assert_eq!(in_turns(&moe, 3), [0, 1, 2, 3, 4, 0, 1, 2, 3]);
+        assert!(ForcedExperts::new(&in_turns(&moe, 3), &moe, &Device::flex()).is_ok());
     }
 }

@@ -14,6 +14,7 @@ mod hostile;
 mod hub;
 #[path = "../../moescope-model/tests/hub_server.rs"]
 mod hub_server;
+mod inject;
 mod interrupted;
 mod random;
 mod reproducible;
