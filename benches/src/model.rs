@@ -141,7 +141,7 @@ impl Fixture {
             source: "bench",
             checkpoint: &self.checkpoint,
             spec: self.model.spec(),
-            weights: &WeightsSummary { hash: String::new(), bytes: 0 },
+            weights: &WeightsSummary { hash: String::new(), bytes: 0, largest: 0 },
             dtype: DType::F32,
             moe_impl: MoeImpl::Selected,
             injected: None,

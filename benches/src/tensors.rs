@@ -35,8 +35,8 @@ impl Sizes {
         let Sizes { experts, hidden, inner, .. } = *self;
         let wide = 1.0 / (hidden as f64).sqrt();
         Experts {
-            gate_up: normal([experts, 2 * inner, hidden], wide, 1).cast(dtype),
-            down: normal([experts, hidden, inner], wide, 2).cast(dtype),
+            gate_up: normal([experts, 2 * inner, hidden], wide, 1).cast(dtype).into(),
+            down: normal([experts, hidden, inner], wide, 2).cast(dtype).into(),
             biases: None,
             activation: Activation::GeluTanh,
         }

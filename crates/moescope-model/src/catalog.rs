@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{ModelError, Result},
+    footprint::Stored,
     spec::{ModelSpec, Part},
 };
 
@@ -41,8 +42,8 @@ pub struct Entry {
     pub rumour: bool,
     /// Parameter counts as published.
     pub published: Published,
-    /// Types the published weights are stored in.
-    pub stored: String,
+    /// How the published weights are stored.
+    pub stored: Stored,
     /// What a reader of its numbers should know.
     pub notes: Vec<String>,
     /// Where the figures come from.
@@ -129,6 +130,15 @@ pub(crate) fn path(name: &str) -> String {
 }
 
 impl Counts {
+    /// What is left out, for a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Counts::All => "everything",
+            Counts::WithoutEmbedding => "without the input embedding",
+            Counts::WithoutEmbeddingAndHead => "without input embedding and output head",
+        }
+    }
+
     /// The parameters of `spec` this counts: in all, or per token.
     ///
     /// A model that uses one table for both ends counts it once, whatever is left out.

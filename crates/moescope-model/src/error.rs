@@ -261,6 +261,25 @@ pub enum ModelError {
         /// What is wrong with them.
         reason: String,
     },
+    /// The model does not fit the memory of the device.
+    #[error(transparent)]
+    DoesNotFit(Box<crate::capacity::DoesNotFit>),
+    /// The model needs a tensor that the device can't bind, and that can't be cut.
+    #[error(
+        "{what} take {needed} in one tensor, and the device binds at most {limit}; they can't be cut: {instead}",
+        needed = crate::capacity::bytes(*bytes),
+        limit = crate::capacity::bytes(*limit)
+    )]
+    TensorTooLarge {
+        /// What it holds.
+        what: String,
+        /// Bytes it takes.
+        bytes: u64,
+        /// Bytes the device takes.
+        limit: u64,
+        /// What would fit.
+        instead: String,
+    },
     /// More tokens than the context holds.
     #[error("{tokens} tokens do not fit the context of {context}")]
     ContextLength {

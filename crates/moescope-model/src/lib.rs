@@ -9,11 +9,13 @@
 //! - [`observer`]: what a forward pass shows while it runs; [`forced`]: experts it is told to use
 //! - [`model`]: the trait all of them share, and how to load one
 //! - [`spec`]: what a config says about a model, without its weights
+//! - [`capacity`]: what a device can hold, and whether a model fits it
 //! - [`footprint`]: bytes a model takes, bytes and operations a pass needs, by arithmetic alone
 //! - [`device`]: choosing and describing devices; [`device_time`]: their own clocks
 
 mod blocks;
 pub mod cache;
+pub mod capacity;
 pub mod catalog;
 pub mod checkpoint;
 pub mod config;
@@ -32,13 +34,14 @@ pub mod source;
 pub mod spec;
 
 pub use cache::KvCache;
+pub use capacity::{Capacity, Demand};
 pub use checkpoint::{Checkpoint, LayersKept, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};
 pub use dtype::DType;
 pub use error::{ModelError, Result};
 pub use forced::ForcedExperts;
 pub use hub::{HubError, HubId, HubOptions, HubProgress, Need};
-pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load};
+pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load, load_within};
 pub use observer::{Component, Observer, Routing, Unobserved};
 pub use ops::experts::MoeImpl;
 pub use source::{Local, Source};

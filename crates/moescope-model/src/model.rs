@@ -4,12 +4,13 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::{
     cache::KvCache,
+    capacity::{Capacity, Demand, Room},
     checkpoint::{Checkpoint, LoadProgress, WeightsSummary},
     dtype::DType,
     error::{ModelError, Result},
     families::family_of,
     observer::Observer,
-    ops::experts::MoeImpl,
+    ops::{experts::MoeImpl, on_cpu},
     spec::{ModelSpec, Part},
 };
 
@@ -65,18 +66,40 @@ pub struct LoadOptions<'a> {
     pub progress: LoadProgress<'a>,
 }
 
-/// Loads the model of a checkpoint.
+/// Loads the model of a checkpoint, if the device has room for its weights and one token.
 ///
 /// # Errors
 ///
-/// The architecture is unknown, a config switch is not implemented, the device can't compute in
-/// `dtype`, or the weights are not exactly those the config asks for.
+/// As [`load_within`].
 pub fn load(
     checkpoint: &Checkpoint,
     options: &LoadOptions<'_>,
 ) -> Result<(Box<dyn MoeModel>, WeightsSummary)> {
+    load_within(checkpoint, options, &Demand::default(), &Capacity::of(options.device))
+}
+
+/// Loads the model of a checkpoint, if what `demand` asks for fits `capacity`. That is known before any
+/// tensor is read.
+///
+/// # Errors
+///
+/// The architecture is unknown, a config switch is not implemented, the device can't compute in
+/// `dtype`, the model does not fit ([`ModelError::DoesNotFit`]) or needs a tensor larger than the device takes
+/// ([`ModelError::TensorTooLarge`]), or the weights are not exactly those the config asks for.
+pub fn load_within(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions<'_>,
+    demand: &Demand,
+    capacity: &Capacity,
+) -> Result<(Box<dyn MoeModel>, WeightsSummary)> {
     crate::device::check_dtype(options.device, options.dtype)?;
     check_cut(checkpoint)?;
+    let spec = describe(checkpoint)?;
+    let room = Room { dtype: options.dtype, demand: *demand, on_gpu: !on_cpu(options.device) };
+    // A config that asks for far more than the files hold is wrong about a shape, which loading names.
+    if checkpoint.stored_parameters().is_none_or(|stored| spec.total_parameters() / 2 < stored) {
+        room.check(&spec, capacity)?;
+    }
     (family_of(checkpoint)?.load)(checkpoint, options)
 }
 

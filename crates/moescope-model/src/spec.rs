@@ -205,6 +205,24 @@ impl ModelSpec {
         self.tensors.iter().map(|tensor| tensor.bytes(dtype)).sum()
     }
 
+    /// The first `layers` layers at true width, as [`crate::Checkpoint::keep_layers`] keeps them.
+    pub fn first_layers(&self, layers: usize) -> Self {
+        let inside = |layer: Option<u16>| layer.is_none_or(|layer| usize::from(layer) < layers);
+        let mut spec = self.clone();
+        spec.layers = layers;
+        spec.kv.truncate(layers);
+        spec.moe.retain(|moe| inside(Some(moe.layer)));
+        spec.tensors.retain(|tensor| inside(tensor.layer));
+        // One table and one projection for all layers, which lie side by side in them.
+        for tensor in &mut spec.tensors {
+            if tensor.part == Part::PerLayerEmbedding && tensor.layer.is_none() {
+                let side = if tensor.role == Role::Table { 1 } else { 0 };
+                tensor.shape[side] = tensor.shape[side] / self.layers * layers;
+            }
+        }
+        spec
+    }
+
     /// Whether the output head is the token embedding.
     pub fn is_tied(&self) -> bool {
         !self.tensors.iter().any(|tensor| tensor.part == Part::Head)

@@ -36,6 +36,21 @@ pub(crate) fn load_as(
     load(&checkpoint, &options).unwrap().0
 }
 
+/// Loads a model in f32 with weights cut into tensors of a part of the largest one's size, or one expert.
+pub(crate) fn load_cut(path: &Path, device: &Device, parts: u64) -> Box<dyn MoeModel> {
+    let mut checkpoint = Checkpoint::open(path).unwrap();
+    let load = |checkpoint: &Checkpoint, device: &Device| {
+        let (dtype, moe_impl) = (DType::F32, MoeImpl::Selected);
+        load(checkpoint, &LoadOptions { device, dtype, moe_impl, progress: &|_, _| {} }).unwrap()
+    };
+    let (_, whole) = load(&checkpoint, &Device::flex());
+    checkpoint.limit_tensors(whole.largest / parts);
+    let (model, cut) = load(&checkpoint, device);
+    assert_eq!((cut.bytes, &cut.hash), (whole.bytes, &whole.hash));
+    assert!(cut.largest <= whole.largest / 2, "{} of {}", cut.largest, whole.largest);
+    model
+}
+
 /// Values of an independent implementation.
 pub(crate) struct Expected(Vec<u8>);
 

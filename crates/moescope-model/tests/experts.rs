@@ -1,5 +1,7 @@
 //! The implementations of the experts layer against a plain, slow one.
 
+use std::collections::BTreeSet;
+
 use burn::tensor::{DType as BurnDType, Device, DeviceKind, Int, Tensor, TensorData};
 use half::bf16;
 use moescope_model::{
@@ -7,6 +9,8 @@ use moescope_model::{
     ops::{
         activation::Activation,
         experts::{Biases, Experts, IMPLEMENTATIONS},
+        on_cpu,
+        pieces::Pieces,
         router::{Choice, PerExpert, RouterRule, route},
     },
 };
@@ -121,9 +125,28 @@ fn gated(activation: Activation, gate: f64, up: f64) -> f64 {
 const CLAMPED: Activation = Activation::ClampedSwish { alpha: 1.702, limit: 0.8 };
 
 fn check(s: Sizes, inputs: &Inputs, device: &Device, dtype: BurnDType, tolerance: f32) {
+    // Whole, one by one, and in groups of which the last is smaller.
+    let groups = [s.experts, s.experts.div_ceil(2)];
+    let single = on_cpu(device).then_some(1);
+    for each in groups.into_iter().chain(single).collect::<BTreeSet<_>>() {
+        check_in_groups(s, inputs, device, dtype, tolerance, each);
+    }
+}
+
+fn check_in_groups(
+    s: Sizes,
+    inputs: &Inputs,
+    device: &Device,
+    dtype: BurnDType,
+    tolerance: f32,
+    each: usize,
+) {
     let (want, want_norms) = plain(s, inputs);
     let weight = |values: &[f32], shape: [usize; 3]| {
-        Tensor::<3>::from_data(TensorData::new(values.to_vec(), shape), device).cast(dtype)
+        let whole =
+            Tensor::<3>::from_data(TensorData::new(values.to_vec(), shape), device).cast(dtype);
+        let mut groups = whole.split(each, 0).into_iter();
+        Pieces::new(groups.next().unwrap(), groups.collect())
     };
     let matrix = |values: &[f32], shape: [usize; 2]| {
         Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device)

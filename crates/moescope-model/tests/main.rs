@@ -6,6 +6,7 @@
 mod common;
 
 mod cache;
+mod capacity;
 mod catalog;
 mod checkpoint;
 mod experts;

@@ -6,8 +6,8 @@ use burn::tensor::{Device, DeviceKind};
 use moescope_model::{DType, MoeImpl, MoeModel};
 
 use crate::common::{
-    Everything, Expected, Routed, assert_close, fixture, forward_all, generate, load_as, load_f32,
-    tiny,
+    Everything, Expected, Routed, assert_close, fixture, forward_all, generate, load_as, load_cut,
+    load_f32, tiny,
 };
 
 /// Scores closer than this may rank either way.
@@ -30,8 +30,16 @@ fn wgpu() -> Bench {
 }
 
 fn family(folder: &str, bench: &Bench, moe_impl: MoeImpl) {
+    check(folder, bench, load_f32(&fixture(folder), &bench.device, moe_impl));
+}
+
+/// The same with the largest weights in so many tensors.
+fn cut(folder: &str, bench: &Bench, parts: u64) {
+    check(folder, bench, load_cut(&fixture(folder), &bench.device, parts));
+}
+
+fn check(folder: &str, bench: &Bench, model: Box<dyn MoeModel>) {
     let expected = Expected::read(folder);
-    let model = load_f32(&fixture(folder), &bench.device, moe_impl);
     let (input, shape) = expected.ints("input_ids");
     let mut seen = Everything::default();
     let logits = forward_all(model.as_ref(), &input, shape[0], &mut seen);
@@ -95,6 +103,18 @@ fn routing(
         }
     }
 }
+
+/// Every family with experts, and per-layer embeddings.
+const CUT_FOLDERS: &[&str] = &[
+    "gemma4-moe",
+    "gemma4-ple-kvshared",
+    "deepseek-v3",
+    "gpt-oss",
+    "glm4-moe",
+    "qwen3-moe",
+    "olmoe",
+    "mixtral",
+];
 
 fn bundled(bench: &Bench, dtype: DType, tolerance: f32) {
     let expected = Expected::read("tiny-gemma4-moe");
@@ -180,6 +200,15 @@ fn mixtral_on_flex() {
     family("mixtral", &flex(), MoeImpl::Selected);
 }
 
+/// Experts by groups, embedding, head and projections by rows, latents' projections by heads.
+#[test]
+fn weights_in_many_tensors_on_flex() {
+    for folder in CUT_FOLDERS {
+        cut(folder, &flex(), 3);
+        cut(folder, &flex(), 20);
+    }
+}
+
 #[test]
 fn bundled_model_on_flex() {
     bundled(&flex(), DType::F32, 1e-3);
@@ -261,6 +290,13 @@ fn olmoe_on_wgpu() {
 #[test]
 fn mixtral_on_wgpu() {
     family("mixtral", &wgpu(), MoeImpl::Selected);
+}
+
+#[test]
+fn weights_in_many_tensors_on_wgpu() {
+    for folder in CUT_FOLDERS {
+        cut(folder, &wgpu(), 3);
+    }
 }
 
 #[test]

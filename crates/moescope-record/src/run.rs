@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use moescope_model::{KvCache, ModelError, MoeModel, check_ids, ops};
+use moescope_model::{KvCache, ModelError, ModelSpec, MoeModel, check_ids, ops};
 use moescope_trace::BackgroundWriter;
 
 use crate::{
@@ -93,12 +93,11 @@ fn rate(tokens: u64, ns: u64) -> Option<f64> {
 /// A prompt has no tokens, an id beyond the vocabulary, or does not fit the context together with the
 /// tokens to generate.
 pub fn encode(
-    model: &dyn MoeModel,
+    spec: &ModelSpec,
     text: &Text,
     prompts: &[Prompt],
     max_tokens: usize,
 ) -> Result<Vec<Encoded>> {
-    let spec = model.spec();
     let encode = |prompt: &Prompt| {
         let tokens = match &prompt.input {
             PromptInput::Text(string) => text.encode(string)?,

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
-use moescope_model::{DType, DeviceChoice, MoeImpl};
+use moescope_model::{Adapter, Capacity, DType, DeviceChoice, MoeImpl};
 use moescope_trace::manifest::Injected;
 
-use crate::commands;
+use crate::{commands, quantity::Bytes};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -63,6 +63,17 @@ pub(crate) struct Compute {
     /// How the experts layers are computed: selected reads only the experts of each token, dense runs all.
     #[arg(long, default_value = "selected", value_name = "selected|dense")]
     pub(crate) moe_impl: MoeImpl,
+    /// Memory the model may take; what does not fit is refused before it is read. What is free, by default.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_limit: Option<Bytes>,
+}
+
+impl Compute {
+    /// What an adapter can hold, and may.
+    pub(crate) fn capacity(&self, adapter: &Adapter) -> Capacity {
+        let limit = self.memory_limit.map(|Bytes(bytes)| bytes as u64);
+        Capacity::of_adapter(adapter).limited(limit)
+    }
 }
 
 /// How tokens are generated.

@@ -91,6 +91,14 @@ impl ModelArgs {
         self.cut(opened?)
     }
 
+    /// Its entry in the catalog, if it is a name of one.
+    pub(crate) fn entry(&self) -> anyhow::Result<Option<catalog::Entry>> {
+        Ok(match self.source(&|_| {})? {
+            Source::Catalog(name) => catalog::find(name)?,
+            Source::Path(_) | Source::Hub(_) => None,
+        })
+    }
+
     fn cut(&self, mut opened: Opened) -> anyhow::Result<Opened> {
         if let Some(layers) = self.layers {
             opened.checkpoint.keep_layers(layers)?;

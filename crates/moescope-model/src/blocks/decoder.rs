@@ -19,6 +19,7 @@ use crate::{
         linear::linear,
         logits::soft_cap,
         norm::RmsNorm,
+        pieces::Pieces,
         rope::{Rope, Rotation},
     },
     spec::{KvSpec, ModelSpec, MoeLayerSpec, Part},
@@ -209,11 +210,11 @@ pub(crate) struct EndsShape {
 /// Embedding, final norm and head.
 pub(crate) struct Ends {
     /// `[V, H]`.
-    embedding: Tensor<2>,
+    embedding: Pieces<2>,
     embedding_scale: f32,
     norm: RmsNorm,
     /// `[V, H]`; `None` is the embedding.
-    head: Option<Tensor<2>>,
+    head: Option<Pieces<2>>,
     soft_cap: Option<f32>,
 }
 

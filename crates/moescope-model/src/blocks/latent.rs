@@ -18,6 +18,7 @@ use crate::{
         attention::{Heads, Scores, attend_latent},
         linear::{Linear, linear, linear_by_head},
         norm::RmsNorm,
+        pieces::Pieces,
     },
     spec::{KvSpec, Part},
 };
@@ -167,16 +168,16 @@ pub(crate) struct LatentAttention {
     /// To the latents of queries, and their norm.
     q_latent: Option<(Linear, RmsNorm)>,
     /// `[N D, *]`.
-    q_nope: Tensor<2>,
+    q_nope: Pieces<2>,
     /// `[N P, *]`.
-    q_rope: Tensor<2>,
+    q_rope: Pieces<2>,
     /// From the part of a query that does not turn into the latents' space, `[N, R, D]`.
-    absorb: Tensor<3>,
+    absorb: Pieces<3>,
     /// To a latent and the rotated part of its key, `[R + P, H]`.
     kv_latent: Linear,
     kv_norm: RmsNorm,
     /// From latents to values, `[N, Dv, R]`.
-    values: Tensor<3>,
+    values: Pieces<3>,
     out: Linear,
 }
 

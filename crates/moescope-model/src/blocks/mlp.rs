@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::tensors::{Tensors, Weights};
 use crate::{
     error::Result,
-    ops::{activation::Activation, linear::linear},
+    ops::{activation::Activation, linear::linear, pieces::Pieces},
     spec::Part,
 };
 
@@ -23,9 +23,9 @@ pub(crate) struct MlpShape {
 /// A feed-forward block.
 pub(crate) struct Mlp {
     /// Gate over up, `[2I, H]`: one product for both.
-    gate_up: Tensor<2>,
+    gate_up: Pieces<2>,
     /// `[H, I]`.
-    down: Tensor<2>,
+    down: Pieces<2>,
     activation: Activation,
 }
 

@@ -104,7 +104,7 @@ impl PackedShape {
         Ok(Moe {
             router: Router {
                 projection: Linear {
-                    weight: w.exact("router.weight", [experts, hidden])?,
+                    weight: w.exact("router.weight", [experts, hidden])?.into(),
                     bias: Some(w.exact("router.bias", [experts])?),
                 },
                 correction: None,

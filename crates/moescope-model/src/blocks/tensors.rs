@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::{
     checkpoint::{Loader, values::Values},
     error::Result,
-    ops::norm::RmsNorm,
+    ops::{norm::RmsNorm, pieces::Pieces},
     spec::{Part, Role, TensorSpec},
 };
 
@@ -88,7 +88,7 @@ impl<'a> Weights<'a> {
         &self,
         name: &str,
         shape: [usize; D],
-    ) -> Result<Tensor<D>> {
+    ) -> Result<Pieces<D>> {
         self.loader.weight(&self.name(name), shape)
     }
 
@@ -109,7 +109,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Matrices of `columns` columns on top of each other, by name and rows.
-    pub(crate) fn stacked(&self, parts: &[(&str, usize)], columns: usize) -> Result<Tensor<2>> {
+    pub(crate) fn stacked(&self, parts: &[(&str, usize)], columns: usize) -> Result<Pieces<2>> {
         self.loader.stacked(&self.named(parts), columns)
     }
 
@@ -125,7 +125,7 @@ impl<'a> Weights<'a> {
         experts: usize,
         parts: &[(&str, usize)],
         columns: usize,
-    ) -> Result<Tensor<3>> {
+    ) -> Result<Pieces<3>> {
         let of = |expert: usize| self.within(&format!("experts.{expert}")).named(parts);
         self.loader.packed(experts, of, columns)
     }
@@ -135,12 +135,12 @@ impl<'a> Weights<'a> {
         self.loader.stored(&self.name(name), shape)
     }
 
-    /// Such values as a tensor.
+    /// Such values on the device.
     pub(crate) fn upload<const D: usize>(
         &self,
         values: Values,
         shape: [usize; D],
-    ) -> Result<Tensor<D>> {
+    ) -> Result<Pieces<D>> {
         self.loader.upload(values, shape)
     }
 
@@ -155,12 +155,12 @@ impl<'a> Weights<'a> {
         name: &str,
         shape: [usize; 3],
         row: impl Fn(usize) -> usize + Sync,
-    ) -> Result<Tensor<3>> {
+    ) -> Result<Pieces<3>> {
         self.loader.mxfp4(&self.name(name), shape, row)
     }
 
     /// The output head, which lies beside the decoder.
-    pub(crate) fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+    pub(crate) fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Pieces<D>> {
         self.loader.head(name, shape)
     }
 

@@ -17,8 +17,10 @@ use super::{
     values::{BadElement, Stored, Values},
 };
 use crate::{
+    capacity::Capacity,
     dtype::DType,
     error::{ModelError, Result},
+    ops::pieces::{Pieces, rows_per_piece},
 };
 
 /// Bytes read and converted at a time. What a load holds beside the weights is two such pieces.
@@ -39,9 +41,12 @@ pub struct Loader<'a> {
     dtype: DType,
     hashes: RefCell<BTreeMap<String, blake3::Hash>>,
     bytes: Cell<u64>,
+    largest: Cell<u64>,
     read: Cell<u64>,
     to_read: u64,
     progress: LoadProgress<'a>,
+    /// Bytes a tensor on the device may take at most.
+    tensor_limit: Option<u64>,
 }
 
 /// What was loaded.
@@ -51,6 +56,8 @@ pub struct WeightsSummary {
     pub hash: String,
     /// Bytes held on the device.
     pub bytes: u64,
+    /// Bytes of the largest tensor there.
+    pub largest: u64,
 }
 
 impl<'a> Loader<'a> {
@@ -87,9 +94,14 @@ impl<'a> Loader<'a> {
             dtype,
             hashes: RefCell::default(),
             bytes: Cell::new(0),
+            largest: Cell::new(0),
             read: Cell::new(0),
             to_read,
             progress,
+            tensor_limit: [checkpoint.tensor_limit(), Capacity::of(device).tensor]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 
@@ -98,7 +110,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     ///
     /// The tensor is missing, has another shape or type, or holds NaN or infinity.
-    pub fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+    pub fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Pieces<D>> {
         self.upload(self.values(name, &shape, self.dtype)?, shape)
     }
 
@@ -108,7 +120,7 @@ impl<'a> Loader<'a> {
     ///
     /// As [`Loader::weight`].
     pub fn vector<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        self.upload(self.values(name, &shape, DType::F32)?, shape)
+        Ok(self.tensor(self.values(name, &shape, DType::F32)?, shape))
     }
 
     /// An f32 vector on the host, for values folded into others while loading.
@@ -126,7 +138,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     ///
     /// As [`Loader::weight`].
-    pub fn stacked(&self, parts: &[(String, usize)], columns: usize) -> Result<Tensor<2>> {
+    pub fn stacked(&self, parts: &[(String, usize)], columns: usize) -> Result<Pieces<2>> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
         self.expect(parts, columns)?;
         let mut values = Values::with_capacity(self.dtype, rows * columns);
@@ -147,7 +159,7 @@ impl<'a> Loader<'a> {
         experts: usize,
         parts: impl Fn(usize) -> Vec<(String, usize)>,
         columns: usize,
-    ) -> Result<Tensor<3>> {
+    ) -> Result<Pieces<3>> {
         let rows = parts(0).iter().map(|(_, rows)| rows).sum();
         (0..experts).try_for_each(|expert| self.expect(&parts(expert), columns))?;
         let mut values = Values::with_capacity(self.dtype, experts * rows * columns);
@@ -162,7 +174,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     ///
     /// As [`Loader::weight`].
-    pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+    pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Pieces<D>> {
         let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
         let beside = beside.strip_suffix("model.").unwrap_or(beside);
         let values = self.full(format!("{beside}{name}"), &shape, self.dtype)?;
@@ -209,7 +221,11 @@ impl<'a> Loader<'a> {
         for hash in hashes.values() {
             hasher.update(hash.as_bytes());
         }
-        Ok(WeightsSummary { hash: hasher.finalize().to_hex().to_string(), bytes: self.bytes.get() })
+        Ok(WeightsSummary {
+            hash: hasher.finalize().to_hex().to_string(),
+            bytes: self.bytes.get(),
+            largest: self.largest.get(),
+        })
     }
 
     /// A weight in the compute type on the host, for families that lay it out in another way.
@@ -240,7 +256,7 @@ impl<'a> Loader<'a> {
         name: &str,
         shape: [usize; 3],
         row: impl Fn(usize) -> usize + Sync,
-    ) -> Result<Tensor<3>> {
+    ) -> Result<Pieces<3>> {
         let [experts, rows, columns] = shape;
         let groups = columns.div_ceil(mxfp4::BLOCK);
         let blocks = format!("{name}_blocks");
@@ -435,16 +451,35 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Values of the compute type as a tensor on the device.
+    /// Values of the compute type on the device, in as many tensors as its limit asks for.
     pub(crate) fn upload<const D: usize>(
         &self,
         values: Values,
         shape: [usize; D],
-    ) -> Result<Tensor<D>> {
+    ) -> Result<Pieces<D>> {
+        let row: usize = shape[1..].iter().product();
+        let row_bytes = row as u64 * values.dtype().bytes();
+        let each = rows_per_piece(shape[0], row_bytes, self.tensor_limit);
+        if each >= shape[0] {
+            return Ok(self.tensor(values, shape).into());
+        }
+        let piece = |first: usize| {
+            let mut shape = shape;
+            shape[0] = each.min(shape[0] - first);
+            self.tensor(values.part(first * row, shape[0] * row), shape)
+        };
+        let rest = (each..shape[0]).step_by(each).map(piece).collect();
+        Ok(Pieces::new(piece(0), rest))
+    }
+
+    /// Values as one tensor on the device.
+    fn tensor<const D: usize>(&self, values: Values, shape: [usize; D]) -> Tensor<D> {
         let (data, dtype) = values.into_data(shape);
         let elements: usize = shape.iter().product();
-        self.bytes.set(self.bytes.get() + (elements * dtype.size()) as u64);
-        Ok(Tensor::from_data(data, (&self.device, dtype)))
+        let bytes = (elements * dtype.size()) as u64;
+        self.bytes.set(self.bytes.get() + bytes);
+        self.largest.set(self.largest.get().max(bytes));
+        Tensor::from_data(data, (&self.device, dtype))
     }
 }
 

@@ -21,7 +21,10 @@ use serde_json::{Map, Value};
 pub(crate) use shards::{INDEX, SINGLE, is_plain_name, shard_names};
 
 use self::{random::Random, shards::Shard};
-use crate::error::{ModelError, Result};
+use crate::{
+    error::{ModelError, Result},
+    footprint::Stored,
+};
 
 /// A checkpoint whose config is parsed and whose shards are open, but of which no weight is read.
 pub struct Checkpoint {
@@ -35,6 +38,8 @@ pub struct Checkpoint {
     random: Option<Random>,
     layers: Option<LayersKept>,
     rumour: bool,
+    /// Bytes a tensor on the device may take at most.
+    tensor_limit: Option<u64>,
 }
 
 impl Checkpoint {
@@ -99,6 +104,7 @@ impl Checkpoint {
             random: None,
             layers: None,
             rumour: false,
+            tensor_limit: None,
         })
     }
 
@@ -123,6 +129,7 @@ impl Checkpoint {
             random: None,
             layers: None,
             rumour: entry.rumour,
+            tensor_limit: None,
         })
     }
 
@@ -131,6 +138,33 @@ impl Checkpoint {
     pub fn randomise(&mut self, seed: u64) {
         self.random = Some(Random { seed });
         self.quantisation = None;
+    }
+
+    /// Cuts weights into tensors of at most `bytes` on the device, where the device does not ask for
+    /// smaller ones itself.
+    pub fn limit_tensors(&mut self, bytes: u64) {
+        self.tensor_limit = Some(bytes);
+    }
+
+    /// See [`Checkpoint::limit_tensors`].
+    pub(crate) fn tensor_limit(&self) -> Option<u64> {
+        self.tensor_limit
+    }
+
+    /// Parameters in the files, those of other towers and skipped layers included; `None` where there are
+    /// no files.
+    pub(crate) fn stored_parameters(&self) -> Option<u64> {
+        let in_files = |shard: &Shard| -> u64 {
+            let tensors = shard.metadata.tensors();
+            // A byte holds two 4-bit floats.
+            let per_element = |dtype| if dtype == safetensors::Dtype::U8 { 2 } else { 1 };
+            let count = tensors.values().map(|info| {
+                info.shape.iter().map(|&n| n as u64).product::<u64>() * per_element(info.dtype)
+            });
+            count.sum()
+        };
+        let read = !self.shards.is_empty() && !self.is_random();
+        read.then(|| self.shards.iter().map(in_files).sum())
     }
 
     /// Whether the weights are drawn at random.
@@ -156,6 +190,24 @@ impl Checkpoint {
     /// The quantised format of the weights on disk, decoded while loading.
     pub fn quantisation(&self) -> Option<Quantisation> {
         self.quantisation
+    }
+
+    /// How the weights lie on disk, as far as the config tells.
+    pub fn stored(&self) -> Option<Stored> {
+        match self.quantisation {
+            Some(Quantisation::Fp8Blocks { .. }) => return Some(Stored::Fp8Blocks),
+            Some(Quantisation::Mxfp4) => return Some(Stored::Mxfp4),
+            None => {}
+        }
+        let text = self.config.get("text_config").and_then(Value::as_object);
+        let sections = [Some(&self.config), text];
+        let named = |key: &str| sections.into_iter().flatten().find_map(|s| s.get(key)?.as_str());
+        match named("torch_dtype").or_else(|| named("dtype"))? {
+            "float32" => Some(Stored::F32),
+            "float16" => Some(Stored::F16),
+            "bfloat16" => Some(Stored::Bf16),
+            _ => None,
+        }
     }
 
     /// Rows and columns that share a scale where a weight is stored in FP8.

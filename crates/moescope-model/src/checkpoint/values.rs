@@ -100,6 +100,15 @@ impl Values {
         }
     }
 
+    /// `len` of these values, from the one at `first` on.
+    pub(crate) fn part(&self, first: usize, len: usize) -> Self {
+        match self {
+            Values::F32(v) => Values::F32(v[first..first + len].to_vec()),
+            Values::F16(v) => Values::F16(v[first..first + len].to_vec()),
+            Values::Bf16(v) => Values::Bf16(v[first..first + len].to_vec()),
+        }
+    }
+
     /// As data for a tensor of `shape`, with its type.
     pub(crate) fn into_data<const D: usize>(self, shape: [usize; D]) -> (TensorData, BurnDType) {
         match self {

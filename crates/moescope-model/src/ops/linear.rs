@@ -2,32 +2,48 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::cpu::{self, WeightSlice};
+use super::{
+    cpu::{self, WeightSlice},
+    pieces::Pieces,
+};
 
 /// A projection with or without a bias.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// `[O, I]`, in the compute type.
-    pub weight: Tensor<2>,
+    pub weight: Pieces<2>,
     /// `[O]`, f32.
     pub bias: Option<Tensor<1>>,
 }
 
 impl Linear {
     /// A projection without a bias.
-    pub fn new(weight: Tensor<2>) -> Self {
-        Linear { weight, bias: None }
+    pub fn new(weight: impl Into<Pieces<2>>) -> Self {
+        Linear { weight: weight.into(), bias: None }
     }
 
     /// `x [T, I] x weight^T + bias -> [T, O]`, accumulated in f32.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        project(x, &self.weight, self.bias.as_ref())
+        with_bias(x, &self.weight, self.bias.as_ref())
     }
 }
 
 /// `x [T, I] x weight [O, I]^T -> [T, O]`, accumulated in f32.
-pub fn linear(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    project(x, weight, None)
+pub fn linear(x: Tensor<2>, weight: &Pieces<2>) -> Tensor<2> {
+    with_bias(x, weight, None)
+}
+
+fn with_bias(x: Tensor<2>, weight: &Pieces<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    if let Some(weight) = weight.whole() {
+        return project(x, weight, bias);
+    }
+    // Rows of the weight are columns of the result.
+    let parts = weight.iter().map(|(_, piece)| project(x.clone(), piece, None)).collect();
+    let out = Tensor::cat(parts, 1);
+    match bias {
+        Some(bias) => out + bias.clone().unsqueeze(),
+        None => out,
+    }
 }
 
 fn project(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
@@ -56,7 +72,19 @@ fn project(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor
 }
 
 /// Each head of `x [T, N * I]` through a matrix of its own, `weight [N, O, I]`: `[T, N * O]`.
-pub fn linear_by_head(x: Tensor<2>, weight: &Tensor<3>) -> Tensor<2> {
+pub fn linear_by_head(x: Tensor<2>, weight: &Pieces<3>) -> Tensor<2> {
+    if let Some(weight) = weight.whole() {
+        return project_by_head(x, weight);
+    }
+    let ([t, _], [_, _, inner]) = (x.dims(), weight.dims());
+    let of_piece = |(first, piece): (usize, &Tensor<3>)| {
+        let columns = first * inner..(first + piece.dims()[0]) * inner;
+        project_by_head(x.clone().slice([0..t, columns]), piece)
+    };
+    Tensor::cat(weight.iter().map(of_piece).collect(), 1)
+}
+
+fn project_by_head(x: Tensor<2>, weight: &Tensor<3>) -> Tensor<2> {
     let [t, _] = x.dims();
     let [heads, o, inner] = weight.dims();
     if cpu::is_cpu(&x.device()) {

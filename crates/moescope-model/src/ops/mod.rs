@@ -17,6 +17,7 @@ pub mod experts;
 pub mod linear;
 pub mod logits;
 pub mod norm;
+pub mod pieces;
 pub mod rope;
 pub mod router;
 

@@ -47,8 +47,12 @@ impl Demo {
         let datasets = datasets()?;
         let (plans, why) = plan()?;
         ui::note(why);
-        let compute =
-            Compute { device: DeviceChoice::Auto, dtype: DType::F32, moe_impl: MoeImpl::Selected };
+        let compute = Compute {
+            device: DeviceChoice::Auto,
+            dtype: DType::F32,
+            moe_impl: MoeImpl::Selected,
+            memory_limit: None,
+        };
         let generation =
             Generation { max_tokens: 32, temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
         let mut runs = Vec::new();

@@ -1,7 +1,7 @@
 //! `moescope devices`.
 
 use clap::Args;
-use moescope_model::{Adapter, AdapterType, device::adapters};
+use moescope_model::{Adapter, AdapterType, Capacity, device::adapters};
 use moescope_record::conditions::host_info;
 use moescope_report::sanitize;
 
@@ -15,8 +15,17 @@ pub(crate) struct Devices {
     format: Format,
 }
 
-const HEADER: [&str; 8] =
-    ["device", "name", "kind", "api", "driver", "version", "max buffer", "max binding"];
+const HEADER: [&str; 9] = [
+    "device",
+    "name",
+    "kind",
+    "api",
+    "driver",
+    "version",
+    "free memory",
+    "max buffer",
+    "max binding",
+];
 
 impl Devices {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
@@ -26,6 +35,7 @@ impl Devices {
             cpu.name = host_info().cpu;
         });
         if self.format == Format::Json {
+            let adapters = adapters.iter().map(document).collect::<Result<Vec<_>, _>>()?;
             return ui::print(&(serde_json::to_string_pretty(&adapters)? + "\n"));
         }
         let rows: Vec<Vec<String>> = adapters.iter().map(row).collect();
@@ -34,6 +44,12 @@ impl Devices {
             _ => ui::table(&HEADER, &rows),
         })
     }
+}
+
+fn document(adapter: &Adapter) -> serde_json::Result<serde_json::Value> {
+    let mut document = serde_json::to_value(adapter)?;
+    document["memory"] = serde_json::to_value(Capacity::of_adapter(adapter).memory)?;
+    Ok(document)
 }
 
 fn row(adapter: &Adapter) -> Vec<String> {
@@ -48,6 +64,7 @@ fn row(adapter: &Adapter) -> Vec<String> {
         if adapter.api.is_empty() { "-".into() } else { adapter.api.clone() },
         optional(&adapter.driver),
         optional(&adapter.driver_version),
+        Capacity::of_adapter(adapter).memory.map_or("unknown".into(), |m| ui::bytes(m.bytes)),
         limit("max_buffer_size"),
         limit("max_storage_buffer_binding_size"),
     ]

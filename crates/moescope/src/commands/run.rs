@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{Adapter, AdapterType, Checkpoint, LoadOptions, device, load};
+use moescope_model::{
+    Adapter, AdapterType, Checkpoint, Demand, LoadOptions, describe, device, load_within,
+};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary, Text,
     conditions::{Conditions, Subject},
@@ -135,6 +137,13 @@ impl Job<'_> {
         if !labels.is_empty() {
             ui::note(format!("{}: {}", self.name, labels.join(", ")));
         }
+        let prompts = encode(&describe(&checkpoint)?, &text, &prompts, self.generation.max_tokens)?;
+        let capacity = self.compute.capacity(self.adapter);
+        if capacity.memory.is_none() {
+            ui::note(
+                "the memory of this device is not known; --memory-limit checks a size before loading",
+            );
+        }
         let target = self.adapter.open();
         let bar = ui::progress(0, "loading", Unit::Bytes);
         let progress = |read, total| {
@@ -147,7 +156,10 @@ impl Job<'_> {
             moe_impl: self.compute.moe_impl,
             progress: &progress,
         };
-        let (model, weights) = load(&checkpoint, &options)?;
+        let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
+        let context = longest + self.generation.max_tokens;
+        let demand = Demand { batch: 1, context, prompt: longest };
+        let (model, weights) = load_within(&checkpoint, &options, &demand, &capacity)?;
         let model = inject(model, self.injected);
         bar.finish_and_clear();
 
@@ -164,7 +176,6 @@ impl Job<'_> {
             keep: self.keep,
             profile: self.profile,
         };
-        let prompts = encode(model.as_ref(), &text, &prompts, options.max_tokens)?;
         if let Some(day) = text.prompt_date() {
             ui::note(format!(
                 "the chat template writes the day ({day}) into prompts, so they differ from day to day; \

@@ -22,6 +22,7 @@ use crate::{
         experts::{Experts, MoeImpl},
         linear::linear,
         norm::RmsNorm,
+        pieces::Pieces,
         router::{Choice, PerExpert, RouterRule, route_to},
     },
 };
@@ -138,11 +139,11 @@ impl Layer {
 
 struct Attention {
     /// Queries, then keys and values where the layer has its own: one product for all.
-    qkv: Tensor<2>,
+    qkv: Pieces<2>,
     q_norm: RmsNorm,
     k_norm: Option<RmsNorm>,
     v_norm: RmsNorm,
-    out: Tensor<2>,
+    out: Pieces<2>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -233,7 +234,7 @@ struct Router {
     /// The scale-free norm, `scale` and 1/sqrt(H) as one norm.
     norm: RmsNorm,
     /// `[E, H]`, f32: which experts run must not depend on the compute type.
-    projection: Tensor<2>,
+    projection: Pieces<2>,
     rule: RouterRule,
     expert_scale: Tensor<1>,
 }
@@ -244,7 +245,7 @@ impl Router {
         let scale = w.exact("scale", [config.hidden])? * root;
         Ok(Router {
             norm: RmsNorm::new(scale, config.eps),
-            projection: w.exact("proj.weight", [moe.experts, config.hidden])?,
+            projection: w.exact("proj.weight", [moe.experts, config.hidden])?.into(),
             rule: RouterRule::softmax_renormalised(moe.top_k),
             expert_scale: w.exact("per_expert_scale", [moe.experts])?,
         })
@@ -259,9 +260,9 @@ impl Router {
 
 /// Per-layer embedding block: gates the layer's own input vector with the residual stream.
 struct PerLayerBlock {
-    gate: Tensor<2>,
+    gate: Pieces<2>,
     activation: Activation,
-    projection: Tensor<2>,
+    projection: Pieces<2>,
     norm: RmsNorm,
 }
 

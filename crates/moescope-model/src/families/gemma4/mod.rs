@@ -24,6 +24,7 @@ use crate::{
         embedding::embed,
         linear::linear,
         norm::RmsNorm,
+        pieces::Pieces,
         rope::{Pairing, Rope},
     },
 };
@@ -48,9 +49,9 @@ struct Gemma4Layers {
 struct PerLayer {
     config: PerLayerConfig,
     /// `[V', N P]`, N layers, P the width.
-    table: Tensor<2>,
+    table: Pieces<2>,
     /// `[N P, H]`.
-    projection: Tensor<2>,
+    projection: Pieces<2>,
     norm: RmsNorm,
 }
 

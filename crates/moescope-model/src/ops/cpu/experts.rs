@@ -28,6 +28,24 @@ pub(crate) struct Shape {
     pub(crate) top_k: usize,
 }
 
+/// Matrices of equal size, one per expert, in slices of equally many experts but for the last.
+#[derive(Clone, Copy)]
+pub(crate) struct Stack<'a, W> {
+    pub(crate) slices: &'a [&'a [W]],
+    /// Experts of a slice.
+    pub(crate) each: usize,
+    /// Elements of a matrix.
+    pub(crate) size: usize,
+}
+
+impl<'a, W> Stack<'a, W> {
+    /// The matrix of one expert.
+    #[inline(always)]
+    fn of(&self, expert: usize) -> &'a [W] {
+        &self.slices[expert / self.each][expert % self.each * self.size..][..self.size]
+    }
+}
+
 /// An experts layer and what it is applied to.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a, W> {
@@ -38,9 +56,9 @@ pub(crate) struct Call<'a, W> {
     /// `[T, K]`.
     pub(crate) weights: &'a [f32],
     /// `[E, 2I, H]`.
-    pub(crate) gate_up: &'a [W],
+    pub(crate) gate_up: Stack<'a, W>,
     /// `[E, H, I]`.
-    pub(crate) down: &'a [W],
+    pub(crate) down: Stack<'a, W>,
     /// `[E, 2I]` and `[E, H]`, added to the products.
     pub(crate) biases: Option<(&'a [f32], &'a [f32])>,
     /// The sizes of all these.
@@ -90,8 +108,7 @@ fn one_token<W: Weight>(call: Call<'_, W>, out: &mut [f32]) {
     let mut both = vec![0.0; top_k * both_rows];
     let cut = rows_per_task(top_k * both_rows * hidden, both_rows);
     let gate_up_rows = |(expert, first, out): (i32, usize, &mut [f32])| {
-        let from = (expert as usize * both_rows + first) * hidden;
-        let w = &call.gate_up[from..from + out.len() * hidden];
+        let w = &call.gate_up.of(expert as usize)[first * hidden..][..out.len() * hidden];
         rows(call.x, w, hidden, Shared::new(out), out.len());
     };
     if cut == both_rows {
@@ -157,7 +174,7 @@ impl<W: Weight> Kernel for Down<'_, W> {
         }
         for (k, act) in self.act.chunks_exact(inner).enumerate() {
             let (expert, weight) = (ids[k] as usize, weights[k]);
-            let w = &down[(expert * hidden + self.first) * inner..][..n * inner];
+            let w = &down.of(expert)[self.first * inner..][..n * inner];
             let quads = w.chunks_exact(4 * inner);
             let rest = quads.remainder();
             for (quad, out) in quads.zip(self.out.chunks_exact_mut(4)) {
@@ -210,14 +227,12 @@ fn grouped<W: Weight>(call: Call<'_, W>, out: &mut [f32], norms: Option<&mut [f3
             gathered.extend_from_slice(&x[token * hidden..(token + 1) * hidden]);
         }
         let mut both = vec![0.0; slots.len() * 2 * inner];
-        let w = &gate_up[e * 2 * inner * hidden..(e + 1) * 2 * inner * hidden];
-        rows(&gathered, w, hidden, Shared::new(&mut both), 2 * inner);
+        rows(&gathered, gate_up.of(e), hidden, Shared::new(&mut both), 2 * inner);
         if let Some((bias, _)) = biases {
             add_to_rows(&mut both, &bias[e * 2 * inner..][..2 * inner]);
         }
         let act = gated(&both, inner, activation);
-        let w = &down[e * hidden * inner..(e + 1) * hidden * inner];
-        rows(&act, w, inner, Shared::new(results), hidden);
+        rows(&act, down.of(e), inner, Shared::new(results), hidden);
         if let Some((_, bias)) = biases {
             add_to_rows(results, &bias[e * hidden..][..hidden]);
         }
@@ -302,8 +317,8 @@ mod tests {
                         x: &x,
                         ids: &ids,
                         weights: &weights,
-                        gate_up: &gate_up,
-                        down: &down,
+                        gate_up: Stack { slices: &[&gate_up], each: 5, size: 2 * inner * hidden },
+                        down: Stack { slices: &[&down], each: 5, size: hidden * inner },
                         biases: None,
                         shape,
                         activation: Activation::Silu,

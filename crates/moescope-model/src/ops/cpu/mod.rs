@@ -80,6 +80,35 @@ pub(crate) fn weights(tensor: &FlexTensor) -> WeightSlice<'_> {
     }
 }
 
+/// The elements of the pieces of one weight.
+pub(crate) enum WeightSlices<'a> {
+    F32(Vec<&'a [f32]>),
+    F16(Vec<&'a [f16]>),
+    Bf16(Vec<&'a [bf16]>),
+}
+
+/// Looks at contiguous pieces of a weight.
+pub(crate) fn pieces(tensors: &[FlexTensor]) -> WeightSlices<'_> {
+    let all = || tensors.iter().map(weights);
+    match tensors.first().map(weights) {
+        Some(WeightSlice::F16(_)) => WeightSlices::F16(
+            all()
+                .filter_map(|w| if let WeightSlice::F16(w) = w { Some(w) } else { None })
+                .collect(),
+        ),
+        Some(WeightSlice::Bf16(_)) => WeightSlices::Bf16(
+            all()
+                .filter_map(|w| if let WeightSlice::Bf16(w) = w { Some(w) } else { None })
+                .collect(),
+        ),
+        _ => WeightSlices::F32(
+            all()
+                .filter_map(|w| if let WeightSlice::F32(w) = w { Some(w) } else { None })
+                .collect(),
+        ),
+    }
+}
+
 /// A tensor that owns `values`.
 pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))

@@ -30,11 +30,11 @@ pub(super) fn forward(
             Some(of(biases).clone().slice(one.clone()).reshape([width]))
         };
         let gate_up = Linear {
-            weight: experts.gate_up.clone().slice(one.clone()).reshape([both, hidden]),
+            weight: experts.gate_up.row(expert).reshape([both, hidden]).into(),
             bias: bias(|biases| &biases.gate_up, both),
         };
         let down = Linear {
-            weight: experts.down.clone().slice(one.clone()).reshape([hidden, inner]),
+            weight: experts.down.row(expert).reshape([hidden, inner]).into(),
             bias: bias(|biases| &biases.down, hidden),
         };
         let out = down.forward(experts.activation.gated(gate_up.forward(x.clone())));

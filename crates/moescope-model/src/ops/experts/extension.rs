@@ -1,7 +1,7 @@
 //! Operations on the weights of selected experts, as an extension of Burn's CubeCL backend.
 //!
 //! A *slot* is one (token, rank) pair: slot = token K + rank. Letters as in [`crate::ops`]; N is the
-//! number of output columns of a product, J its inner size, R the number of slots.
+//! number of output columns of a product, J its inner size, R the number of slots, G the experts in a tensor.
 
 use burn::{
     backend::{
@@ -13,7 +13,10 @@ use burn::{
     tensor::{DType, Int, Shape, Tensor},
 };
 use burn_cubecl::{
-    CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor,
+    CubeBackend,
+    kernel::into_contiguous,
+    ops::numeric::{empty_device_dtype, zeros_client},
+    tensor::CubeTensor,
 };
 use cubecl::{CubeCount, CubeDim, ir::AddressType};
 
@@ -22,38 +25,52 @@ use super::kernels::{
     tiles_kernel,
 };
 
-/// Products with expert weights `w [E, N, J]`.
+/// Which experts of a layer the matrices of one tensor are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// The first of them.
+    pub(super) first: usize,
+    /// Experts of the layer; all are in the tensor where they fit one.
+    pub(super) total: usize,
+}
+
+/// Products with expert weights `w [G, N, J]`, those of the experts from `first` on. What belongs to experts
+/// before or after them comes out as 0.
 #[backend_extension(Cube, Fusion)]
 pub(super) trait ExpertOps: Backend {
     /// `out[slot] = x[slot / share] w[experts[slot]]^T`: `[R, N]`, one dot product at a time.
-    #[fusion(meta = |x, w, experts, _share| rows_spec(x, w, experts))]
+    #[fusion(meta = |x, w, experts, _first, _share| rows_spec(x, w, experts))]
     fn expert_rows(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         experts: IntTensor<Self>,
+        first: usize,
         share: usize,
     ) -> FloatTensor<Self>;
 
     /// `out[token] = sum over ranks of weights[slot] x[slot] w[experts[slot]]^T`: `[T, N]`.
-    #[fusion(meta = |x, w, _experts, weights| sum_spec(x, w, weights))]
+    #[fusion(meta = |x, w, _experts, weights, _first| sum_spec(x, w, weights))]
     fn expert_sum(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         experts: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        first: usize,
     ) -> FloatTensor<Self>;
 
     /// Slots grouped by expert into tiles: `[tiles, 1 + TILE_ROWS]`, expert then slots, -1 for none.
     #[fusion(meta = |experts, total| plan_spec(experts, *total))]
     fn expert_plan(experts: IntTensor<Self>, total: usize) -> IntTensor<Self>;
 
-    /// As `expert_rows`, tile by tile along a plan.
-    #[fusion(meta = |x, w, experts, _plan, _share| rows_spec(x, w, experts))]
+    /// As `expert_rows`, tile by tile along a plan of all `total` experts.
+    #[fusion(meta = |x, w, experts, _plan, _first, _total, _share| rows_spec(x, w, experts))]
     fn expert_tiles(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         experts: IntTensor<Self>,
         plan: IntTensor<Self>,
+        first: usize,
+        total: usize,
         share: usize,
     ) -> FloatTensor<Self>;
 }
@@ -81,12 +98,14 @@ pub(super) fn expert_rows(
     x: Tensor<2>,
     w: &Tensor<3>,
     experts: &Tensor<2, Int>,
+    group: Group,
     share: usize,
 ) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::expert_rows(
         x.into_dispatch(),
         w.clone().into_dispatch(),
         experts.clone().into_dispatch(),
+        group.first,
         share,
     ))
 }
@@ -97,12 +116,14 @@ pub(super) fn expert_sum(
     w: &Tensor<3>,
     experts: &Tensor<2, Int>,
     weights: &Tensor<2>,
+    group: Group,
 ) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::expert_sum(
         x.into_dispatch(),
         w.clone().into_dispatch(),
         experts.clone().into_dispatch(),
         weights.clone().into_dispatch(),
+        group.first,
     ))
 }
 
@@ -117,6 +138,7 @@ pub(super) fn expert_tiles(
     w: &Tensor<3>,
     experts: &Tensor<2, Int>,
     plan: &Tensor<2, Int>,
+    group: Group,
     share: usize,
 ) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::expert_tiles(
@@ -124,14 +146,22 @@ pub(super) fn expert_tiles(
         w.clone().into_dispatch(),
         experts.clone().into_dispatch(),
         plan.clone().into_dispatch(),
+        group.first,
+        group.total,
         share,
     ))
 }
 
 impl ExpertOps for CubeBackend {
-    fn expert_rows(x: CubeTensor, w: CubeTensor, experts: CubeTensor, share: usize) -> CubeTensor {
+    fn expert_rows(
+        x: CubeTensor,
+        w: CubeTensor,
+        experts: CubeTensor,
+        first: usize,
+        share: usize,
+    ) -> CubeTensor {
         let (x, w, experts) = (into_contiguous(x), into_contiguous(w), into_contiguous(experts));
-        let (columns, inner) = (w.shape()[1], w.shape()[2]);
+        let (group, columns, inner) = (w.shape()[0], w.shape()[1], w.shape()[2]);
         let slots = experts.shape().num_elements();
         let out = empty(&x, [slots, columns], DType::F32);
         let weight = dtype_to_storage_type(w.dtype);
@@ -144,6 +174,8 @@ impl ExpertOps for CubeBackend {
             w.into_tensor_arg(),
             experts.into_tensor_arg(),
             out.clone().into_tensor_arg(),
+            first as u32,
+            group as u32,
             share as u32,
             columns as u32,
             inner as u32,
@@ -157,10 +189,11 @@ impl ExpertOps for CubeBackend {
         w: CubeTensor,
         experts: CubeTensor,
         weights: CubeTensor,
+        first: usize,
     ) -> CubeTensor {
         let (x, w) = (into_contiguous(x), into_contiguous(w));
         let (experts, weights) = (into_contiguous(experts), into_contiguous(weights));
-        let (columns, inner) = (w.shape()[1], w.shape()[2]);
+        let (group, columns, inner) = (w.shape()[0], w.shape()[1], w.shape()[2]);
         let (tokens, top_k) = (weights.shape()[0], weights.shape()[1]);
         let out = empty(&x, [tokens, columns], DType::F32);
         let weight = dtype_to_storage_type(w.dtype);
@@ -174,6 +207,8 @@ impl ExpertOps for CubeBackend {
             experts.into_tensor_arg(),
             weights.into_tensor_arg(),
             out.clone().into_tensor_arg(),
+            first as u32,
+            group as u32,
             top_k as u32,
             columns as u32,
             inner as u32,
@@ -207,11 +242,20 @@ impl ExpertOps for CubeBackend {
         w: CubeTensor,
         experts: CubeTensor,
         plan: CubeTensor,
+        first: usize,
+        total: usize,
         share: usize,
     ) -> CubeTensor {
         let (x, w, plan) = (into_contiguous(x), into_contiguous(w), into_contiguous(plan));
-        let (columns, inner) = (w.shape()[1], w.shape()[2]);
-        let out = empty(&x, [experts.shape().num_elements(), columns], DType::F32);
+        let (group, columns, inner) = (w.shape()[0], w.shape()[1], w.shape()[2]);
+        let shape = [experts.shape().num_elements(), columns];
+        // Tiles of a group write only the slots of its experts.
+        let out = match group == total {
+            true => empty(&x, shape, DType::F32),
+            false => {
+                zeros_client(x.client.clone(), x.device.clone(), Shape::new(shape), DType::F32)
+            }
+        };
         let weight = dtype_to_storage_type(w.dtype);
         let tiles = plan.shape()[0] as u32;
         tiles_kernel::launch(
@@ -223,6 +267,8 @@ impl ExpertOps for CubeBackend {
             w.into_tensor_arg(),
             plan.into_tensor_arg(),
             out.clone().into_tensor_arg(),
+            first as u32,
+            group as u32,
             share as u32,
             columns as u32,
             inner as u32,

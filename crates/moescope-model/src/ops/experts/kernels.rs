@@ -1,4 +1,5 @@
-//! CubeCL kernels of the experts layer. Slots, letters and shapes as in `extension.rs`.
+//! CubeCL kernels of the experts layer. Slots, letters and shapes as in `extension.rs`: `w` holds the `group`
+//! experts from `first` on.
 
 use cubecl::prelude::*;
 
@@ -41,6 +42,8 @@ pub(super) fn rows_kernel<W: Float>(
     w: &Tensor<W>,
     experts: &Tensor<i32>,
     out: &mut Tensor<f32>,
+    first: u32,
+    group: u32,
     share: u32,
     columns: u32,
     inner: u32,
@@ -49,9 +52,9 @@ pub(super) fn rows_kernel<W: Float>(
     let slot = CUBE_POS_Y;
     let column = CUBE_POS_X * COLUMNS + UNIT_POS_Y;
     let mut partial = 0.0f32;
-    if column < columns {
-        let expert = experts[slot as usize] as u32;
-        let from = (expert * columns + column) as usize * inner as usize;
+    let expert = experts[slot as usize] as u32;
+    if column < columns && expert >= first && expert < first + group {
+        let from = ((expert - first) * columns + column) as usize * inner as usize;
         let x_from = (slot / share * inner) as usize;
         let mut i = UNIT_POS_X;
         while i < inner {
@@ -73,6 +76,8 @@ pub(super) fn sum_kernel<W: Float>(
     experts: &Tensor<i32>,
     weights: &Tensor<f32>,
     out: &mut Tensor<f32>,
+    first: u32,
+    group: u32,
     top_k: u32,
     columns: u32,
     inner: u32,
@@ -85,15 +90,17 @@ pub(super) fn sum_kernel<W: Float>(
         for k in 0..top_k {
             let slot = token * top_k + k;
             let expert = experts[slot as usize] as u32;
-            let from = (expert * columns + column) as usize * inner as usize;
-            let x_from = (slot * inner) as usize;
-            let mut dot = 0.0f32;
-            let mut i = UNIT_POS_X;
-            while i < inner {
-                dot += x[x_from + i as usize] * f32::cast_from(w[from + i as usize]);
-                i += LANES;
+            if expert >= first && expert < first + group {
+                let from = ((expert - first) * columns + column) as usize * inner as usize;
+                let x_from = (slot * inner) as usize;
+                let mut dot = 0.0f32;
+                let mut i = UNIT_POS_X;
+                while i < inner {
+                    dot += x[x_from + i as usize] * f32::cast_from(w[from + i as usize]);
+                    i += LANES;
+                }
+                partial += dot * weights[slot as usize];
             }
-            partial += dot * weights[slot as usize];
         }
     }
     let sum = sum_of_lanes(partial);
@@ -165,6 +172,8 @@ pub(super) fn tiles_kernel<W: Float>(
     w: &Tensor<W>,
     plan: &Tensor<i32>,
     out: &mut Tensor<f32>,
+    first: u32,
+    group: u32,
     share: u32,
     columns: u32,
     inner: u32,
@@ -175,8 +184,9 @@ pub(super) fn tiles_kernel<W: Float>(
     let tile_inner = comptime!(TILE_INNER as u32);
     let units = comptime!(TILE_UNITS);
     let at = CUBE_POS_Y * (tile_rows + 1);
-    let expert = plan[at as usize];
-    if expert < 0 {
+    // -1, of a tile without slots, is beyond any group too.
+    let expert = plan[at as usize] as u32;
+    if expert < first || expert >= first + group {
         terminate!();
     }
     let first_column = CUBE_POS_X * tile_columns;
@@ -209,7 +219,7 @@ pub(super) fn tiles_kernel<W: Float>(
             let j = from + i % tile_inner;
             let mut value = 0.0f32;
             if c < columns && j < inner {
-                let row = (expert as u32 * columns + c) as usize;
+                let row = ((expert - first) * columns + c) as usize;
                 value = f32::cast_from(w[row * inner as usize + j as usize]);
             }
             ws[i as usize] = value;

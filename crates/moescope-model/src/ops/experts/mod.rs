@@ -11,15 +11,15 @@ use std::{fmt, str::FromStr};
 
 use burn::tensor::Tensor;
 
-use super::{activation::Activation, router::Choice};
+use super::{activation::Activation, pieces::Pieces, router::Choice};
 
 /// The weights of an experts layer.
 #[derive(Clone, Debug)]
 pub struct Experts {
     /// Gate and up projections of every expert, `[E, 2I, H]`.
-    pub gate_up: Tensor<3>,
+    pub gate_up: Pieces<3>,
     /// Down projections, `[E, H, I]`.
-    pub down: Tensor<3>,
+    pub down: Pieces<3>,
     /// Added to the projections, where the family has them.
     pub biases: Option<Biases>,
     /// Applied to gate and up projection.

@@ -8,14 +8,17 @@ use burn::tensor::Tensor;
 
 use super::{
     Biases, Experts, Mixture,
-    extension::{expert_plan, expert_rows, expert_sum, expert_tiles},
+    extension::{Group, expert_plan, expert_rows, expert_sum, expert_tiles},
     kernels::TILE_ROWS,
 };
 use crate::ops::{
+    activation::Activation,
     cpu::{
-        self, WeightSlice,
-        experts::{Call, Shape, selected},
+        self, WeightSlices,
+        experts::{Call, Mixed, Shape, Stack, selected},
+        lanes::Weight,
     },
+    pieces::Pieces,
     router::Choice,
 };
 
@@ -39,16 +42,30 @@ pub(super) fn forward(
     }
 }
 
+/// A product with every piece of `w`, added up: a piece gives 0 for experts that lie in another.
+fn over_pieces(w: &Pieces<3>, product: impl Fn(&Tensor<3>, Group) -> Tensor<2>) -> Tensor<2> {
+    let total = w.dims()[0];
+    let mut pieces = w.iter().map(|(first, piece)| product(piece, Group { first, total }));
+    // A weight has at least one piece.
+    let Some(first) = pieces.next() else { unreachable!("a weight without pieces") };
+    pieces.fold(first, |sum, piece| sum + piece)
+}
+
 /// A few tokens, a decode step above all.
 fn one_by_one(experts: &Experts, x: Tensor<2>, choice: &Choice, output_norms: bool) -> Mixture {
     let [t, top_k] = choice.weights.dims();
-    let both = expert_rows(x, &experts.gate_up, &choice.experts, top_k);
+    let rows = |x: &Tensor<2>, w: &Pieces<3>, share: usize| {
+        over_pieces(w, |w, group| expert_rows(x.clone(), w, &choice.experts, group, share))
+    };
+    let both = rows(&x, &experts.gate_up, top_k);
     let act = experts.activation.gated(with_bias(both, experts, choice, |b| &b.gate_up));
     if output_norms {
-        let each = expert_rows(act, &experts.down, &choice.experts, 1);
+        let each = rows(&act, &experts.down, 1);
         return mix(with_bias(each, experts, choice, |b| &b.down), choice, true);
     }
-    let sum = expert_sum(act, &experts.down, &choice.experts, &choice.weights);
+    let sum = over_pieces(&experts.down, |w, group| {
+        expert_sum(act.clone(), w, &choice.experts, &choice.weights, group)
+    });
     let sum = match &experts.biases {
         None => sum,
         Some(biases) => {
@@ -65,9 +82,12 @@ fn in_tiles(experts: &Experts, x: Tensor<2>, choice: &Choice, output_norms: bool
     let [e, ..] = experts.gate_up.dims();
     let [_, top_k] = choice.weights.dims();
     let plan = expert_plan(&choice.experts, e);
-    let both = expert_tiles(x, &experts.gate_up, &choice.experts, &plan, top_k);
+    let tiles = |x: &Tensor<2>, w: &Pieces<3>, share: usize| {
+        over_pieces(w, |w, group| expert_tiles(x.clone(), w, &choice.experts, &plan, group, share))
+    };
+    let both = tiles(&x, &experts.gate_up, top_k);
     let act = experts.activation.gated(with_bias(both, experts, choice, |b| &b.gate_up));
-    let each = expert_tiles(act, &experts.down, &choice.experts, &plan, 1);
+    let each = tiles(&act, &experts.down, 1);
     mix(with_bias(each, experts, choice, |b| &b.down), choice, output_norms)
 }
 
@@ -112,25 +132,51 @@ fn on_cpu(experts: &Experts, x: Tensor<2>, choice: &Choice, output_norms: bool) 
     let biases = experts.biases.clone();
     let biases = biases.map(|b| (cpu::host(b.gate_up), cpu::host(b.down)));
     let biases = biases.as_ref().map(|(gate_up, down)| (cpu::f32s(gate_up), cpu::f32s(down)));
-    let gate_up = cpu::host(experts.gate_up.clone());
-    let down = cpu::host(experts.down.clone());
-    let mixed = match (cpu::weights(&gate_up), cpu::weights(&down)) {
-        (WeightSlice::F32(gate_up), WeightSlice::F32(down)) => {
-            let call = Call { x, ids, weights, gate_up, down, biases, shape, activation };
-            selected(call, output_norms)
-        }
-        (WeightSlice::F16(gate_up), WeightSlice::F16(down)) => {
-            let call = Call { x, ids, weights, gate_up, down, biases, shape, activation };
-            selected(call, output_norms)
-        }
-        (WeightSlice::Bf16(gate_up), WeightSlice::Bf16(down)) => {
-            let call = Call { x, ids, weights, gate_up, down, biases, shape, activation };
-            selected(call, output_norms)
-        }
+    let hosts = |weight: &Pieces<3>| -> Vec<_> {
+        weight.iter().map(|(_, piece)| cpu::host(piece.clone())).collect()
+    };
+    let (gate_up, down) = (hosts(&experts.gate_up), hosts(&experts.down));
+    let each = [experts.gate_up.rows_each(), experts.down.rows_each()];
+    let inputs = Inputs { x, ids, weights, biases, shape, activation, each, output_norms };
+    let mixed = match (cpu::pieces(&gate_up), cpu::pieces(&down)) {
+        (WeightSlices::F32(gate_up), WeightSlices::F32(down)) => inputs.with(&gate_up, &down),
+        (WeightSlices::F16(gate_up), WeightSlices::F16(down)) => inputs.with(&gate_up, &down),
+        (WeightSlices::Bf16(gate_up), WeightSlices::Bf16(down)) => inputs.with(&gate_up, &down),
         _ => unreachable!("the weights of a layer have one type"),
     };
     Mixture {
         sum: cpu::tensor(mixed.sum, [t, hidden]),
         output_norms: mixed.norms.map(|norms| cpu::tensor(norms, [t, top_k])),
+    }
+}
+
+/// What a layer on the CPU is applied to, whatever the type of its weights.
+struct Inputs<'a> {
+    x: &'a [f32],
+    ids: &'a [i32],
+    weights: &'a [f32],
+    biases: Option<(&'a [f32], &'a [f32])>,
+    shape: Shape,
+    activation: Activation,
+    /// Experts in a slice of gate and up projections, and of down projections.
+    each: [usize; 2],
+    output_norms: bool,
+}
+
+impl Inputs<'_> {
+    fn with<W: Weight>(&self, gate_up: &[&[W]], down: &[&[W]]) -> Mixed {
+        let Shape { hidden, inner, .. } = self.shape;
+        let [gate_up_each, down_each] = self.each;
+        let call = Call {
+            x: self.x,
+            ids: self.ids,
+            weights: self.weights,
+            gate_up: Stack { slices: gate_up, each: gate_up_each, size: 2 * inner * hidden },
+            down: Stack { slices: down, each: down_each, size: hidden * inner },
+            biases: self.biases,
+            shape: self.shape,
+            activation: self.activation,
+        };
+        selected(call, self.output_norms)
     }
 }

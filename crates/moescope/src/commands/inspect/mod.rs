@@ -1,0 +1,94 @@
+//! `moescope inspect`.
+
+mod document;
+mod facts;
+mod text;
+
+use clap::Args;
+use moescope_model::{Capacity, DType, DeviceChoice, ModelSpec, describe, device};
+
+use self::facts::Facts;
+use crate::{
+    args::Format,
+    model::{self, ModelArgs, Opened},
+    quantity::{Bandwidth, Bytes},
+    ui,
+};
+
+/// Parameters, bytes and MoE shape of a model, what a token reads, and what of it fits here: from its config
+/// alone.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Type the weights would be held in, where only one is counted (--format csv).
+    #[arg(long, default_value = "f32", value_name = "f32|f16|bf16")]
+    dtype: DType,
+    /// Context that reading and fit are counted for; 4096, or the model's longest, by default.
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<usize>,
+    /// Device the model should fit.
+    #[arg(long, default_value = "auto", value_name = "auto|flex|wgpu[:N]")]
+    device: DeviceChoice,
+    /// Memory to fit the model in, instead of what is free on the device.
+    #[arg(long, value_name = "BYTES")]
+    memory_limit: Option<Bytes>,
+    /// Memory bandwidth for the simulated tokens per second.
+    #[arg(long, default_value = "100GB/s", value_name = "BYTES/s")]
+    bandwidth: Bandwidth,
+    /// How the table is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Context counted for where none is asked for.
+const CONTEXT: usize = 4096;
+
+impl Inspect {
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let entry = self.model.entry()?;
+        let Opened { checkpoint, source } = self.model.describe()?;
+        let spec = describe(&checkpoint)?;
+        let labels = model::labels(&checkpoint);
+        if self.format == Format::Csv {
+            let header = ["part", "total", "active", "bytes", "labels"];
+            return ui::print(&ui::csv(&header, &plain_rows(&spec, &labels, self.dtype)));
+        }
+        let (adapter, _) = device::choose(self.device)?;
+        let limit = self.memory_limit.map(|Bytes(bytes)| bytes as u64);
+        let facts = Facts {
+            stored: entry.as_ref().map(|entry| entry.stored).or(checkpoint.stored()),
+            entry,
+            source,
+            labels,
+            dtype: self.dtype,
+            context: self.context.unwrap_or(CONTEXT).clamp(1, spec.context),
+            device: adapter.option.clone(),
+            on_gpu: adapter.backend != "flex",
+            capacity: Capacity::of_adapter(&adapter).limited(limit),
+            bandwidth: self.bandwidth.0,
+            whole: checkpoint.layers_kept().is_none(),
+            spec,
+        };
+        ui::print(&match self.format {
+            Format::Json => serde_json::to_string_pretty(&document::document(&facts))? + "\n",
+            _ => text::text(&facts),
+        })
+    }
+}
+
+fn plain_rows(spec: &ModelSpec, labels: &[String], dtype: DType) -> Vec<Vec<String>> {
+    let held = moescope_model::footprint::weights(spec, dtype);
+    let row = |name: &str, total: u64, active: u64, bytes: u64| {
+        let [total, active, bytes] = [total, active, bytes].map(|n| n.to_string());
+        vec![name.to_owned(), total, active, bytes, labels.join("; ")]
+    };
+    let parts = spec.by_part();
+    // Both lists are by part, in the same order.
+    let rows = parts
+        .iter()
+        .zip(&held)
+        .map(|((part, total, active), (_, bytes))| row(part.as_str(), *total, *active, *bytes));
+    let all = row("all", spec.total_parameters(), spec.active_parameters(), spec.bytes(dtype));
+    rows.chain([all]).collect()
+}
