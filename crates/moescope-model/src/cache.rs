@@ -68,6 +68,32 @@ impl KvCache {
         self.len = 0;
     }
 
+    /// Remembers the tokens seen so far, so that [`KvCache::rewind`] can forget those that come later. Copies
+    /// only what later tokens overwrite: layers whose window is below the capacity.
+    pub fn mark(&self) -> CacheMark {
+        let copies = |layer: &LayerCache| [&layer.keys, &layer.values].map(|r| self.overwritten(r));
+        CacheMark { len: self.len, layers: self.layers.iter().map(copies).collect() }
+    }
+
+    fn overwritten(&self, ring: &Ring) -> Option<Tensor<4>> {
+        let store = ring.store.as_ref().filter(|_| self.len > 0 && ring.slots < self.capacity)?;
+        // Written into memory of its own: a handle would make the next write of a token copy the whole ring.
+        Some(store.zeros_like().slice_assign(s![.., .., .., ..], store.clone()))
+    }
+
+    /// Forgets all tokens after `mark` and keeps the memory. The mark is of this cache, and the cache has not
+    /// been cleared or rewound beyond it since.
+    pub fn rewind(&mut self, mark: &CacheMark) {
+        for (layer, copies) in self.layers.iter_mut().zip(&mark.layers) {
+            for (ring, copy) in [&mut layer.keys, &mut layer.values].into_iter().zip(copies) {
+                let Some(copy) = copy else { continue };
+                let write = |store: Tensor<4>| store.slice_assign(s![.., .., .., ..], copy.clone());
+                ring.store = ring.store.take().map(write);
+            }
+        }
+        self.len = mark.len;
+    }
+
     /// Room for `tokens` more, or the error that says how many fit.
     pub(crate) fn check_room(&self, tokens: usize) -> Result<()> {
         match self.len + tokens <= self.capacity {
@@ -106,6 +132,13 @@ impl KvCache {
     pub(crate) fn advance(&mut self, tokens: usize) {
         self.len += tokens;
     }
+}
+
+/// A point that a cache can go back to; see [`KvCache::mark`].
+pub struct CacheMark {
+    len: usize,
+    /// Keys and values of every layer that later tokens overwrite.
+    layers: Vec<[Option<Tensor<4>>; 2]>,
 }
 
 struct LayerCache {

@@ -33,7 +33,7 @@ pub mod ops;
 pub mod source;
 pub mod spec;
 
-pub use cache::KvCache;
+pub use cache::{CacheMark, KvCache};
 pub use capacity::{Capacity, Demand};
 pub use checkpoint::{Checkpoint, LayersKept, Quantisation, WeightsSummary};
 pub use device::{Adapter, AdapterType, DeviceChoice};

@@ -76,3 +76,44 @@ fn a_cleared_cache_starts_over() {
     cache.clear();
     assert_eq!(run(&mut cache), first);
 }
+
+/// Back to any point, in a ring or before it wraps, the same tokens give the same logits; and later marks
+/// are not disturbed by going back to them twice.
+#[test]
+fn a_rewound_cache_goes_on_as_before() {
+    for name in FIXTURES {
+        let model = load_f32(&fixture(name), &Device::flex(), MoeImpl::Selected);
+        let batch = 2;
+        let tokens = tokens(batch);
+        let n = tokens.len() / batch;
+        let part = |from: usize, to: usize| -> Vec<u32> {
+            (0..batch).flat_map(|b| &tokens[b * n + from..b * n + to]).copied().collect()
+        };
+        // Capacities below, at and above the window.
+        for (seen, more) in [(0, 6), (3, 4), (5, 3), (11, 14), (24, 30)] {
+            let mut cache = KvCache::new(model.spec(), batch, seen + more, model.device()).unwrap();
+            let run = |cache: &mut KvCache, from: usize, to: usize| {
+                let input = ids(&part(from, to), batch, model.device());
+                floats(model.forward(input, cache, &mut Unobserved, LogitsFor::Last).unwrap())
+            };
+            if seen > 0 {
+                run(&mut cache, 0, seen);
+            }
+            let mark = cache.mark();
+            let go_on = |cache: &mut KvCache| {
+                let first = run(cache, seen, seen + more - 2);
+                [
+                    first,
+                    run(cache, seen + more - 2, seen + more - 1),
+                    run(cache, seen + more - 1, seen + more),
+                ]
+            };
+            let want = go_on(&mut cache);
+            for _ in 0..2 {
+                cache.rewind(&mark);
+                assert_eq!(cache.len(), seen);
+                assert!(go_on(&mut cache) == want, "{name}: {seen} tokens and {more} more");
+            }
+        }
+    }
+}

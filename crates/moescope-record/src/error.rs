@@ -14,6 +14,9 @@ pub enum RecordError {
     /// The run directory can't be written.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// A bench can't begin.
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
     /// A prompt file or directory can't be read.
     #[error("{path}: cannot read prompts: {source}", path = path.display())]
     Io {

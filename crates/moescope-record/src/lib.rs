@@ -12,7 +12,9 @@
 //! - [`conditions`]: the manifest of a run; [`environment`]: the machine it is made on
 //! - [`energy`]: joules, where the platform counts them
 //! - [`mod@run`]: all of it together
+//! - [`mod@bench`]: the benchmark protocol
 
+pub mod bench;
 pub mod chat;
 pub mod conditions;
 pub mod energy;

@@ -40,12 +40,18 @@ impl MemoryMeter {
 
     /// Memory use now.
     pub fn read(&mut self) -> MemoryUse {
-        let pools = self.device.memory_pool_usage();
         let due = self.last.is_none_or(|last| last.elapsed() >= RSS_EVERY);
+        let rss_bytes = if due { self.rss() } else { None };
+        MemoryUse { rss_bytes, ..self.pools() }
+    }
+
+    /// What the device's pools hold now.
+    pub fn pools(&self) -> MemoryUse {
+        let pools = self.device.memory_pool_usage();
         MemoryUse {
             bytes_in_use: pools.as_ref().map(|p| p.bytes_in_use),
             bytes_reserved: pools.as_ref().map(|p| p.bytes_reserved),
-            rss_bytes: if due { self.rss() } else { None },
+            rss_bytes: None,
         }
     }
 

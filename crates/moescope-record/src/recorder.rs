@@ -299,6 +299,24 @@ impl Handles {
     }
 }
 
+/// Reads the experts of the layers of a pass, `[T * K]` each, from the device in one go.
+pub(crate) fn read_experts(
+    on: &Device,
+    routed: Vec<(u16, Tensor<2, Int>)>,
+) -> Result<Vec<(u16, Vec<u16>)>> {
+    let mut reads = Reads::on(on);
+    let mut layers = Vec::with_capacity(routed.len());
+    for (layer, experts) in routed {
+        reads.int(experts);
+        layers.push(layer);
+    }
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut data = reads.execute()?.into_iter();
+    layers.into_iter().map(|layer| Ok((layer, experts(data.next())?))).collect()
+}
+
 /// What the data of one pass's routing looks like.
 struct Layout {
     layers: Vec<u16>,

@@ -1,0 +1,158 @@
+//! What a configuration does, however long it takes: from one pass that is observed and not timed.
+
+use burn::tensor::{Int, Tensor};
+use moescope_model::{Component, KvCache, MoeModel, Observer, Routing};
+use moescope_trace::bench::{Configuration, Facts};
+
+use super::{hash::Hash, pass::Inputs, rss::PeakRss};
+use crate::{
+    error::Result,
+    memory::MemoryMeter,
+    recorder::{device as failed, read_experts},
+    sampling::argmax,
+};
+
+/// Runs all passes of a configuration and keeps what they did. `rss` was started before the cache was filled.
+pub(super) fn observe(
+    model: &dyn MoeModel,
+    cache: &mut KvCache,
+    inputs: &Inputs,
+    configuration: &Configuration,
+    rss: &mut PeakRss,
+) -> Result<Facts> {
+    let spec = model.spec();
+    let mut watch = Watch::new(model);
+    let mut loads: Vec<Load> = spec.moe.iter().map(|l| Load::new(l.experts)).collect();
+    let (mut tokens, mut routing) = (Hash::new(), Hash::new());
+    let (steps, prompt) = inputs.steps();
+    let mut facts = Facts::default();
+    for (number, step) in steps.iter().enumerate() {
+        let logits = step.run(model, cache, &mut watch)?;
+        watch.look();
+        rss.look();
+        let logits = logits.try_into_data().map_err(|e| failed(&e))?;
+        let logits: Vec<f32> = logits.try_into_vec().map_err(|e| failed(&e))?;
+        logits.chunks_exact(spec.vocab).for_each(|row| tokens.add(argmax(row)));
+        // Distinct experts are those of decode passes, or of the prompt where there are none.
+        let counts = configuration.generate == 0 || !(prompt && number == 0);
+        let routed = std::mem::take(&mut watch.pending);
+        for (layer, experts) in read_experts(model.device(), routed)? {
+            experts.iter().for_each(|&id| routing.add(u32::from(id)));
+            let at = spec.moe.iter().position(|moe| moe.layer == layer);
+            if let Some(at) = at {
+                loads[at].add(&experts, counts);
+            }
+        }
+    }
+    facts.tokens_hash = Some(tokens.text());
+    if !loads.is_empty() {
+        facts.routing_hash = Some(routing.text());
+        facts.load_variation = mean(loads.iter().filter_map(Load::variation));
+        let measured: Vec<f64> = loads.iter().map(Load::distinct).collect();
+        facts.distinct_experts = mean(measured.iter().copied());
+        let together = match configuration.generate {
+            0 => f64::from(configuration.batch) * f64::from(configuration.prompt),
+            _ => f64::from(configuration.batch),
+        };
+        facts.distinct_expected = mean(spec.moe.iter().map(|moe| {
+            let (experts, top_k) = (f64::from(moe.experts), f64::from(moe.top_k));
+            experts * (1.0 - (1.0 - top_k / experts).powf(together))
+        }));
+    }
+    facts.peak_bytes_in_use = watch.in_use;
+    facts.peak_bytes_reserved = watch.reserved;
+    facts.peak_rss_bytes = rss.bytes();
+    Ok(facts)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), x| (sum + x, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Collects routing, and looks at the device's pools after every component.
+struct Watch {
+    meter: MemoryMeter,
+    pending: Vec<(u16, Tensor<2, Int>)>,
+    in_use: Option<u64>,
+    reserved: Option<u64>,
+}
+
+impl Watch {
+    fn new(model: &dyn MoeModel) -> Self {
+        let meter = MemoryMeter::new(model.device());
+        Watch { meter, pending: Vec::new(), in_use: None, reserved: None }
+    }
+
+    fn look(&mut self) {
+        let now = self.meter.pools();
+        self.in_use = self.in_use.max(now.bytes_in_use);
+        self.reserved = self.reserved.max(now.bytes_reserved);
+    }
+}
+
+impl Observer for Watch {
+    fn routed(&mut self, routing: Routing) {
+        self.pending.push((routing.layer, routing.experts));
+    }
+
+    fn component_done(&mut self, _layer: Option<u16>, _component: Component) {
+        self.look();
+    }
+}
+
+/// How often the experts of one layer were chosen.
+struct Load {
+    counts: Vec<u32>,
+    /// Sum over passes of the experts they touched, and their number.
+    touched: (u64, u64),
+}
+
+impl Load {
+    fn new(experts: u16) -> Self {
+        Load { counts: vec![0; usize::from(experts)], touched: (0, 0) }
+    }
+
+    fn add(&mut self, experts: &[u16], counts_as_distinct: bool) {
+        let mut seen = vec![false; self.counts.len()];
+        for &id in experts {
+            self.counts[usize::from(id)] += 1;
+            seen[usize::from(id)] = true;
+        }
+        if counts_as_distinct {
+            self.touched.0 += seen.iter().filter(|seen| **seen).count() as u64;
+            self.touched.1 += 1;
+        }
+    }
+
+    /// Mean number of experts a pass touches.
+    fn distinct(&self) -> f64 {
+        self.touched.0 as f64 / self.touched.1.max(1) as f64
+    }
+
+    /// Population standard deviation of the tokens per expert over their mean.
+    fn variation(&self) -> Option<f64> {
+        let counts = self.counts.iter().map(|&count| f64::from(count));
+        let mean = mean(counts.clone()).filter(|mean| *mean > 0.0)?;
+        let squares = counts.map(|count| (count - mean).powi(2)).sum::<f64>();
+        Some((squares / self.counts.len() as f64).sqrt() / mean)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_by_hand() {
+        let mut load = Load::new(4);
+        load.add(&[0, 1, 0, 2], true);
+        load.add(&[0, 1], true);
+        load.add(&[3, 3], false);
+        // Counts 3, 2, 1, 2: mean 2, variance 1/2.
+        assert_eq!(load.counts, [3, 2, 1, 2]);
+        assert_eq!(load.distinct(), 2.5);
+        assert!((load.variation().unwrap() - 0.5f64.sqrt() / 2.0).abs() < 1e-12);
+        assert_eq!(Load::new(4).variation(), None);
+    }
+}

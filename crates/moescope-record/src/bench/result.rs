@@ -1,0 +1,28 @@
+//! Rows as a bench result.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use moescope_trace::{
+    BenchResult, Fingerprint,
+    bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, Peaks},
+};
+
+/// A bench result of these rows.
+pub fn result(
+    started: DateTime<Utc>,
+    command: Vec<String>,
+    fingerprint: Fingerprint,
+    peaks: Option<Peaks>,
+    rows: Vec<BenchRow>,
+) -> BenchResult {
+    let seed = format!("{started:?} {} {command:?}", std::process::id());
+    BenchResult {
+        kind: BENCH_KIND.into(),
+        schema_version: BENCH_SCHEMA_VERSION,
+        id: blake3::hash(seed.as_bytes()).to_hex()[..16].to_owned(),
+        created_at: started.to_rfc3339_opts(SecondsFormat::Secs, true),
+        command,
+        fingerprint,
+        peaks,
+        rows,
+    }
+}

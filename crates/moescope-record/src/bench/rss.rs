@@ -1,0 +1,87 @@
+//! The most resident memory of the process since a moment.
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Watches resident memory. Linux keeps the peak itself and can be told to start anew; elsewhere it is
+/// the largest of the values seen by [`PeakRss::look`].
+pub(crate) struct PeakRss {
+    kept: bool,
+    system: Option<System>,
+    pid: Option<Pid>,
+    seen: Option<u64>,
+}
+
+impl PeakRss {
+    /// Starts anew.
+    pub(crate) fn start() -> Self {
+        // 5 resets the peak (proc(5), clear_refs).
+        let kept =
+            cfg!(target_os = "linux") && std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        let mut peak = PeakRss {
+            kept,
+            system: System::new().ok(),
+            pid: sysinfo::get_current_pid().ok(),
+            seen: None,
+        };
+        peak.look();
+        peak
+    }
+
+    /// Looks at resident memory now.
+    pub(crate) fn look(&mut self) {
+        if self.kept {
+            return;
+        }
+        let (Some(pid), Some(system)) = (self.pid, self.system.as_mut()) else { return };
+        let what = ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+        self.seen = self.seen.max(system.process(pid).map(sysinfo::Process::memory));
+    }
+
+    /// Bytes, where the platform tells.
+    pub(crate) fn bytes(&mut self) -> Option<u64> {
+        self.look();
+        match self.kept {
+            true => high_water(&std::fs::read_to_string("/proc/self/status").ok()?),
+            false => self.seen,
+        }
+    }
+}
+
+/// `VmHWM` of a `/proc/PID/status`, in bytes.
+fn high_water(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn high_water_is_read() {
+        assert_eq!(
+            high_water("VmPeak:\t 9 kB\nVmHWM:\t   12 kB\nVmRSS:\t 8 kB\n"),
+            Some(12 * 1024)
+        );
+        assert_eq!(high_water("VmRSS:\t 8 kB\n"), None);
+    }
+
+    /// A peak that is over is still seen, and forgotten by the next start.
+    #[test]
+    fn a_peak_is_kept_until_the_next_start() {
+        const BLOCK: u64 = 64 << 20;
+        let mut peak = PeakRss::start();
+        let before = peak.bytes();
+        let block = std::hint::black_box(vec![1u8; BLOCK as usize]);
+        peak.look();
+        drop(block);
+        let Some((before, after)) = before.zip(peak.bytes()) else { return };
+        assert!(after >= before + BLOCK / 2, "{before} {after}");
+        if peak.kept {
+            let anew = PeakRss::start().bytes();
+            assert!(anew.is_some_and(|anew| anew < after), "{anew:?} {after}");
+        }
+    }
+}
