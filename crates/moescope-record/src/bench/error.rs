@@ -49,12 +49,4 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
-    /// A run that this model can't replay.
-    #[error("--workload replay {run}: {reason}")]
-    Replay {
-        /// The run directory.
-        run: String,
-        /// What does not match, expected and found.
-        reason: String,
-    },
 }

@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn observe(
     model: &dyn MoeModel,
     cache: &mut KvCache,
-    inputs: &Inputs,
+    inputs: &Inputs<'_>,
     configuration: &Configuration,
     rss: &mut PeakRss,
 ) -> Result<Facts> {
@@ -24,17 +24,16 @@ pub(super) fn observe(
     let mut watch = Watch::new(model);
     let mut loads: Vec<Load> = spec.moe.iter().map(|l| Load::new(l.experts)).collect();
     let (mut tokens, mut routing) = (Hash::new(), Hash::new());
-    let (steps, prompt) = inputs.steps();
     let mut facts = Facts::default();
-    for (number, step) in steps.iter().enumerate() {
-        let logits = step.run(model, cache, &mut watch)?;
+    for number in 0..inputs.passes().len() {
+        let logits = inputs.passes().run(model, cache, number, &mut watch)?;
         watch.look();
         rss.look();
         let logits = logits.try_into_data().map_err(|e| failed(&e))?;
         let logits: Vec<f32> = logits.try_into_vec().map_err(|e| failed(&e))?;
         logits.chunks_exact(spec.vocab).for_each(|row| tokens.add(argmax(row)));
         // Distinct experts are those of decode passes, or of the prompt where there are none.
-        let counts = configuration.generate == 0 || !(prompt && number == 0);
+        let counts = configuration.generate == 0 || !inputs.is_prompt(number);
         let routed = std::mem::take(&mut watch.pending);
         for (layer, experts) in read_experts(model.device(), routed)? {
             experts.iter().for_each(|&id| routing.add(u32::from(id)));

@@ -18,7 +18,6 @@ pub mod grid;
 mod hash;
 mod pass;
 mod plan;
-mod replay;
 pub mod result;
 mod rng;
 mod rss;
@@ -30,3 +29,6 @@ pub use grid::{Grid, Numbers, Pair};
 pub use plan::{Plan, check_context};
 pub use session::{Arm, Bench, Flow, Measured, Options, Progress, Stage, WarmUp};
 pub use workload::Workload;
+
+#[cfg(test)]
+mod tests;

@@ -6,34 +6,41 @@
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use moescope_model::{CacheMark, KvCache, LogitsFor, MoeModel, Observer, Routing, Unobserved};
+use moescope_model::{CacheMark, KvCache, LogitsFor, MoeModel, Observer, Unobserved};
 use moescope_trace::bench::{Configuration, Sample};
 
 use super::workload::Workload;
-use crate::{error::Result, recorder::device as failed};
+use crate::{
+    error::Result,
+    recorder::device as failed,
+    replay::{Recorded, Replay},
+};
 
 /// Tokens per sequence that are put into the cache at once before a measurement.
 const CHUNK: usize = 512;
 
-/// What a configuration reads, on the device.
-pub(super) struct Inputs {
-    /// `[B][D + P + G]`.
-    sequences: Vec<Vec<u32>>,
+/// What a configuration reads.
+pub(super) struct Inputs<'a> {
+    trace: Trace<'a>,
     depth: usize,
-    capacity: usize,
-    /// The prompt, where there is one, and the decode passes.
-    steps: Vec<Step>,
+    /// The prompt, where there is one, and the decode passes; on the device.
+    passes: Passes,
     prompt: bool,
 }
 
-/// One forward pass.
-pub(super) struct Step {
-    /// `[B, S]`.
-    ids: Tensor<2, Int>,
-    /// Tokens of the pass, T.
-    pub(super) tokens: usize,
-    /// Tokens before it, per sequence.
-    pub(super) context: usize,
+/// Tokens of all sequences, on the host.
+struct Trace<'a> {
+    /// `[B][D + P + G]`.
+    sequences: Vec<Vec<u32>>,
+    /// The run they are from and their rows in it, where its experts are forced.
+    rows: Option<(&'a Recorded, Vec<Vec<usize>>)>,
+}
+
+/// Forward passes that follow each other, on the device.
+pub(super) struct Passes {
+    /// `[B, S]` each.
+    ids: Vec<Tensor<2, Int>>,
+    forced: Option<Replay>,
 }
 
 /// A cache filled up to the depth of a configuration.
@@ -44,69 +51,102 @@ pub(super) struct Filled {
     pub(super) ns: u64,
 }
 
-impl Inputs {
+impl<'a> Inputs<'a> {
     pub(super) fn new(
         model: &dyn MoeModel,
-        workload: &Workload,
+        workload: &'a Workload,
         configuration: &Configuration,
     ) -> Result<Self> {
         let [prompt, generate, depth] =
             [configuration.prompt, configuration.generate, configuration.depth].map(|n| n as usize);
-        let capacity = depth + prompt + generate;
-        let sequences: Vec<Vec<u32>> =
-            (0..configuration.batch).map(|b| workload.sequence(b, capacity)).collect();
+        let trace = Trace::new(workload, configuration.batch, depth + prompt + generate);
         let mut ends = Vec::with_capacity(1 + generate);
         ends.extend((prompt > 0).then_some(depth + prompt));
-        ends.extend(depth + prompt + 1..=capacity);
-        let mut from = depth;
-        let steps = ends.into_iter().map(|to| {
-            let step = Step::new(model.device(), &sequences, from, to);
-            from = to;
-            step
-        });
-        let steps = steps.collect();
-        Ok(Inputs { depth, capacity, steps, prompt: prompt > 0, sequences })
+        ends.extend(depth + prompt + 1..=depth + prompt + generate);
+        let passes = trace.passes(model, depth, &ends)?;
+        Ok(Inputs { depth, passes, prompt: prompt > 0, trace })
     }
 
     /// A new cache with the tokens of the depth in it, and the device idle.
     pub(super) fn fill(&self, model: &dyn MoeModel) -> Result<Filled> {
         let start = Instant::now();
-        let batch = self.sequences.len();
-        let mut cache = KvCache::new(model.spec(), batch, self.capacity, model.device())?;
+        let batch = self.trace.sequences.len();
+        let capacity = self.trace.sequences.first().map_or(0, Vec::len);
+        let mut cache = KvCache::new(model.spec(), batch, capacity, model.device())?;
         for from in (0..self.depth).step_by(CHUNK) {
             let to = (from + CHUNK).min(self.depth);
-            let step = Step::new(model.device(), &self.sequences, from, to);
-            step.run(model, &mut cache, &mut Unobserved)?;
+            self.trace.passes(model, from, &[to])?.run(model, &mut cache, 0, &mut Unobserved)?;
         }
         let mark = cache.mark();
         model.device().sync().map_err(|e| failed(&e))?;
         Ok(Filled { cache, mark, ns: start.elapsed().as_nanos() as u64 })
     }
 
-    /// The measured forward passes in order, and whether the first is a prompt.
-    pub(super) fn steps(&self) -> (&[Step], bool) {
-        (&self.steps, self.prompt)
+    /// The measured passes.
+    pub(super) fn passes(&self) -> &Passes {
+        &self.passes
+    }
+
+    /// Whether pass `number` is the prompt's.
+    pub(super) fn is_prompt(&self, number: usize) -> bool {
+        self.prompt && number == 0
     }
 }
 
-impl Step {
-    fn new(device: &Device, sequences: &[Vec<u32>], from: usize, to: usize) -> Self {
-        let values = sequences.iter().flat_map(|ids| &ids[from..to]).map(|&id| id as i32);
-        let values: Vec<i32> = values.collect();
-        let tokens = values.len();
-        let data = TensorData::new(values, [sequences.len(), to - from]);
-        Step { ids: Tensor::from_data(data, (device, DType::I32)), tokens, context: from }
+impl<'a> Trace<'a> {
+    fn new(workload: &'a Workload, batch: u32, count: usize) -> Self {
+        let sequences = (0..batch).map(|b| workload.sequence(b, count)).collect();
+        let rows: Option<Vec<_>> = (0..batch).map(|b| workload.forced(b, count)).collect();
+        let rows = rows.and_then(|all| {
+            let recorded = all.first()?.0;
+            Some((recorded, all.into_iter().map(|(_, rows)| rows).collect()))
+        });
+        Trace { sequences, rows }
     }
 
-    /// The pass, observed and synchronised; the logits of each sequence's last token, `[B, V]`.
+    /// Uploads the passes that process tokens up to each of `ends`, the first from `start` on.
+    fn passes(&self, model: &dyn MoeModel, start: usize, ends: &[usize]) -> Result<Passes> {
+        let starts = std::iter::once(start).chain(ends.iter().copied());
+        let ranges: Vec<_> = starts.zip(ends).map(|(from, &to)| from..to).collect();
+        let upload = |range: &std::ops::Range<usize>| {
+            let all = self.sequences.iter().flat_map(|ids| &ids[range.clone()]);
+            let values: Vec<i32> = all.map(|&id| id as i32).collect();
+            let data = TensorData::new(values, [self.sequences.len(), range.len()]);
+            Tensor::from_data(data, (model.device(), DType::I32))
+        };
+        let forced = self.rows.as_ref().map(|(recorded, rows)| {
+            let of = |range: &std::ops::Range<usize>| {
+                rows.iter().flat_map(|rows| &rows[range.clone()]).copied().collect()
+            };
+            let passes: Vec<Vec<usize>> = ranges.iter().map(of).collect();
+            Replay::new(recorded, model.spec(), model.device(), &passes)
+        });
+        Ok(Passes { ids: ranges.iter().map(upload).collect(), forced: forced.transpose()? })
+    }
+}
+
+impl Passes {
+    /// Number of passes.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// One pass, observed and synchronised; the logits of each sequence's last token, `[B, V]`.
     pub(super) fn run(
         &self,
         model: &dyn MoeModel,
         cache: &mut KvCache,
+        number: usize,
         observer: &mut dyn Observer,
     ) -> Result<Tensor<2>> {
-        let mut observer = Watched { observer };
-        let logits = model.forward(self.ids.clone(), cache, &mut observer, LogitsFor::Last)?;
+        let ids = self.ids[number].clone();
+        let logits = match &self.forced {
+            None => model.forward(ids, cache, observer, LogitsFor::Last)?,
+            Some(replay) => {
+                let mut replaying = replay.from(number, observer);
+                model.forward(ids, cache, &mut replaying, LogitsFor::Last)?
+            }
+        };
         model.device().sync().map_err(|e| failed(&e))?;
         Ok(logits)
     }
@@ -122,15 +162,19 @@ impl Filled {
 }
 
 /// Times all passes of a configuration. `at_ns` and `joules` of the sample are the caller's.
-pub(super) fn timed(model: &dyn MoeModel, cache: &mut KvCache, inputs: &Inputs) -> Result<Sample> {
-    let (steps, prompt) = inputs.steps();
-    let mut sample = Sample { decode_ns: Vec::with_capacity(steps.len()), ..Sample::default() };
-    for (number, step) in steps.iter().enumerate() {
+pub(super) fn timed(
+    model: &dyn MoeModel,
+    cache: &mut KvCache,
+    inputs: &Inputs<'_>,
+) -> Result<Sample> {
+    let passes = inputs.passes();
+    let mut sample = Sample { decode_ns: Vec::with_capacity(passes.len()), ..Sample::default() };
+    for number in 0..passes.len() {
         let start = Instant::now();
-        let logits = step.run(model, cache, &mut Unobserved)?;
+        let logits = passes.run(model, cache, number, &mut Unobserved)?;
         let ns = (start.elapsed().as_nanos() as u64).max(1);
         drop(logits);
-        match prompt && number == 0 {
+        match inputs.is_prompt(number) {
             true => sample.prefill_ns = Some(ns),
             false => sample.decode_ns.push(ns),
         }
@@ -141,15 +185,4 @@ pub(super) fn timed(model: &dyn MoeModel, cache: &mut KvCache, inputs: &Inputs) 
 /// All time of a sample.
 pub(super) fn total_ns(sample: &Sample) -> u64 {
     sample.prefill_ns.unwrap_or(0) + sample.decode_ns.iter().sum::<u64>()
-}
-
-/// Passes on what another observer wants.
-struct Watched<'a> {
-    observer: &'a mut dyn Observer,
-}
-
-impl Observer for Watched<'_> {
-    fn routed(&mut self, routing: Routing) {
-        self.observer.routed(routing);
-    }
 }

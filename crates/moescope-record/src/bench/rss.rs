@@ -68,20 +68,21 @@ mod tests {
         assert_eq!(high_water("VmRSS:\t 8 kB\n"), None);
     }
 
-    /// A peak that is over is still seen, and forgotten by the next start.
+    /// A peak that is over is still seen, and forgotten by the next start. Other tests start anew at the same
+    /// time, so one try in many has to show it.
     #[test]
     fn a_peak_is_kept_until_the_next_start() {
         const BLOCK: u64 = 64 << 20;
-        let mut peak = PeakRss::start();
-        let before = peak.bytes();
-        let block = std::hint::black_box(vec![1u8; BLOCK as usize]);
-        peak.look();
-        drop(block);
-        let Some((before, after)) = before.zip(peak.bytes()) else { return };
-        assert!(after >= before + BLOCK / 2, "{before} {after}");
-        if peak.kept {
-            let anew = PeakRss::start().bytes();
-            assert!(anew.is_some_and(|anew| anew < after), "{anew:?} {after}");
-        }
+        let attempt = || {
+            let mut peak = PeakRss::start();
+            let before = peak.bytes();
+            let block = std::hint::black_box(vec![1u8; BLOCK as usize]);
+            peak.look();
+            drop(block);
+            let (before, after) = before.zip(peak.bytes())?;
+            let anew = PeakRss::start().bytes().filter(|_| peak.kept).unwrap_or(before);
+            Some(after >= before + BLOCK / 2 && anew < after)
+        };
+        assert!((0..50).any(|_| attempt() != Some(false)));
     }
 }

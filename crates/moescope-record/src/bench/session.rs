@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use moescope_model::MoeModel;
+use moescope_model::{DType, MoeModel};
 use moescope_trace::bench::{BenchRow, Configuration, Facts, Sample};
 
 use super::{
@@ -30,8 +30,10 @@ use crate::error::Result;
 /// A model among those measured in one session.
 #[derive(Clone, Copy)]
 pub struct Arm<'a> {
-    /// The model. All arms of a session are alike in their configurations and workload.
+    /// The model. All arms read the same tokens in the same configurations.
     pub model: &'a dyn MoeModel,
+    /// Type its weights are held in.
+    pub dtype: DType,
 }
 
 /// What is measured, of which models, on what.
@@ -181,7 +183,7 @@ struct Lane<'a> {
     arm: usize,
     model: &'a dyn MoeModel,
     row: BenchRow,
-    inputs: Option<Inputs>,
+    inputs: Option<Inputs<'a>>,
     /// Kept between samples.
     filled: Option<Filled>,
     resident: bool,
@@ -200,7 +202,6 @@ struct Session<'s> {
     done: u64,
     /// Passes each lane still has, as far as known.
     ahead: Vec<u64>,
-    lost: Option<String>,
 }
 
 impl<'s> Session<'s> {
@@ -212,7 +213,7 @@ impl<'s> Session<'s> {
         let mut left = bench.options.cache_bytes;
         let mut lanes = Vec::new();
         for configuration in bench.configurations {
-            for (arm, Arm { model }) in bench.arms.iter().enumerate() {
+            for (arm, &Arm { model, .. }) in bench.arms.iter().enumerate() {
                 let bytes = cache_bytes(model.spec(), configuration);
                 let resident = bytes <= left;
                 left -= if resident { bytes } else { 0 };
@@ -226,7 +227,7 @@ impl<'s> Session<'s> {
                 };
                 lanes.push(Lane {
                     arm,
-                    model: *model,
+                    model,
                     row,
                     inputs: None,
                     filled: None,
@@ -241,16 +242,7 @@ impl<'s> Session<'s> {
         let each =
             1 + u64::from(options.facts) + u64::from(options.warm_up.least + options.samples);
         let ahead = vec![each; lanes.len()];
-        Session {
-            bench,
-            energy,
-            progress,
-            lanes,
-            origin: Instant::now(),
-            done: 0,
-            ahead,
-            lost: None,
-        }
+        Session { bench, energy, progress, lanes, origin: Instant::now(), done: 0, ahead }
     }
 
     fn run(&mut self) -> Result<(), Stopped> {
@@ -357,10 +349,10 @@ impl<'s> Session<'s> {
         let samples = self.bench.options.samples;
         let lane = &mut self.lanes[at];
         lane.fail(&reason, samples);
-        let device = lane.model.device().clone();
-        if is_alive(&device) {
+        if is_alive(lane.model) {
             return;
         }
+        let device = lane.model.device().clone();
         // Nothing more will come from it: the other rows say so instead of failing one by one.
         let lost = format!("the device was lost in {} ({reason})", lane.row.configuration);
         for lane in self.lanes.iter_mut().filter(|lane| *lane.model.device() == device) {

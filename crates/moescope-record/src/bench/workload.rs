@@ -8,8 +8,8 @@
 use moescope_model::{ModelSpec, check_ids};
 use moescope_trace::Run;
 
-use super::{error::BenchError, replay::Replay, rng::Rng};
-use crate::error::Result;
+use super::{error::BenchError, rng::Rng};
+use crate::{error::Result, replay::Recorded};
 
 /// Ids, and for a replay the experts of each.
 pub struct Workload {
@@ -25,7 +25,7 @@ enum Source {
         vocab: usize,
         seed: u64,
     },
-    Replay(Replay),
+    Replay(Recorded),
 }
 
 impl Workload {
@@ -54,7 +54,9 @@ impl Workload {
     ///
     /// The run can't be read, lacks routing, or is of another MoE shape or a larger vocabulary than the model.
     pub fn replay(run: &Run, spec: &ModelSpec) -> Result<Self> {
-        Ok(Workload { name: "replay", source: Source::Replay(Replay::read(run, spec)?) })
+        let recorded = Recorded::read(run)?;
+        recorded.check(spec)?;
+        Ok(Workload { name: "replay", source: Source::Replay(recorded) })
     }
 
     /// `text`, `random` or `replay`.
@@ -67,7 +69,7 @@ impl Workload {
         match &self.source {
             Source::Stream(tokens) => Some(tokens.len()),
             Source::Random { .. } => None,
-            Source::Replay(replay) => Some(replay.tokens.len()),
+            Source::Replay(recorded) => Some(recorded.tokens().len()),
         }
     }
 
@@ -79,23 +81,18 @@ impl Workload {
                 let mut rng = Rng::new(seed ^ u64::from(b + 1).wrapping_mul(0xa24b_aed4_963e_e407));
                 (0..count).map(|_| rng.below(*vocab) as u32).collect()
             }
-            Source::Replay(replay) => {
-                walk(replay.tokens.len(), b, count).map(|at| replay.tokens[at]).collect()
+            Source::Replay(recorded) => {
+                let tokens = recorded.tokens();
+                walk(tokens.len(), b, count).map(|row| tokens[row]).collect()
             }
         }
     }
 
-    /// The experts of tokens `from..to` of sequence `b` in MoE layer `layer` (counted among MoE layers),
-    /// `[to - from, K]`; `None` where the router decides.
-    pub(super) fn experts(&self, b: u32, from: usize, to: usize, layer: usize) -> Option<Vec<i32>> {
-        let Source::Replay(replay) = &self.source else { return None };
-        let places = walk(replay.tokens.len(), b, to).skip(from);
-        Some(places.flat_map(|at| replay.experts(layer, at)).map(|&e| i32::from(e)).collect())
-    }
-
-    /// Whether experts are forced.
-    pub(super) fn forces_experts(&self) -> bool {
-        matches!(self.source, Source::Replay(_))
+    /// The run whose experts are forced, and its rows that the first `count` tokens of sequence `b` are;
+    /// `None` where the router decides.
+    pub(super) fn forced(&self, b: u32, count: usize) -> Option<(&Recorded, Vec<usize>)> {
+        let Source::Replay(recorded) = &self.source else { return None };
+        Some((recorded, walk(recorded.tokens().len(), b, count).collect()))
     }
 }
 
