@@ -1,10 +1,13 @@
 //! What a configuration does, however long it takes: from one pass that is observed and not timed.
 
 use burn::tensor::{Int, Tensor};
-use moescope_model::{Component, KvCache, MoeModel, Observer, Routing};
+use moescope_model::{
+    Component, DType, KvCache, ModelSpec, MoeModel, Observer, Routing,
+    footprint::{Distinct, PassShape, flops, traffic},
+};
 use moescope_trace::bench::{Configuration, Facts};
 
-use super::{hash::Hash, pass::Inputs, rss::PeakRss};
+use super::{hash::Hash, pass::Inputs, rss::PeakRss, session::Arm};
 use crate::{
     error::Result,
     memory::MemoryMeter,
@@ -14,7 +17,7 @@ use crate::{
 
 /// Runs all passes of a configuration and keeps what they did. `rss` was started before the cache was filled.
 pub(super) fn observe(
-    model: &dyn MoeModel,
+    Arm { model, dtype }: Arm<'_>,
     cache: &mut KvCache,
     inputs: &Inputs<'_>,
     configuration: &Configuration,
@@ -32,14 +35,13 @@ pub(super) fn observe(
         let logits = logits.try_into_data().map_err(|e| failed(&e))?;
         let logits: Vec<f32> = logits.try_into_vec().map_err(|e| failed(&e))?;
         logits.chunks_exact(spec.vocab).for_each(|row| tokens.add(argmax(row)));
-        // Distinct experts are those of decode passes, or of the prompt where there are none.
-        let counts = configuration.generate == 0 || !inputs.is_prompt(number);
+        let phase = usize::from(!inputs.is_prompt(number));
         let routed = std::mem::take(&mut watch.pending);
         for (layer, experts) in read_experts(model.device(), routed)? {
             experts.iter().for_each(|&id| routing.add(u32::from(id)));
             let at = spec.moe.iter().position(|moe| moe.layer == layer);
             if let Some(at) = at {
-                loads[at].add(&experts, counts);
+                loads[at].add(&experts, phase);
             }
         }
     }
@@ -47,8 +49,9 @@ pub(super) fn observe(
     if !loads.is_empty() {
         facts.routing_hash = Some(routing.text());
         facts.load_variation = mean(loads.iter().filter_map(Load::variation));
-        let measured: Vec<f64> = loads.iter().map(Load::distinct).collect();
-        facts.distinct_experts = mean(measured.iter().copied());
+        // Those of decode passes, or of the prompt where there are none.
+        let phase = usize::from(configuration.generate > 0);
+        facts.distinct_experts = mean(loads.iter().map(|load| load.distinct(phase)));
         let together = match configuration.generate {
             0 => f64::from(configuration.batch) * f64::from(configuration.prompt),
             _ => f64::from(configuration.batch),
@@ -58,10 +61,36 @@ pub(super) fn observe(
             experts * (1.0 - (1.0 - top_k / experts).powf(together))
         }));
     }
+    needs(&mut facts, spec, dtype, configuration, &loads);
     facts.peak_bytes_in_use = watch.in_use;
     facts.peak_bytes_reserved = watch.reserved;
     facts.peak_rss_bytes = rss.bytes();
     Ok(facts)
+}
+
+/// Bytes and operations the passes need, from the experts they touched. In [`Facts::other`] per phase:
+/// `prefill_bytes_per_token`, `prefill_flops_per_token`, `decode_flops_per_token`.
+fn needs(facts: &mut Facts, spec: &ModelSpec, dtype: DType, row: &Configuration, loads: &[Load]) {
+    let [batch, prompt, generate, depth] =
+        [row.batch, row.prompt, row.generate, row.depth].map(|n| n as usize);
+    let distinct = |phase: usize| loads.iter().map(|l| l.distinct(phase)).collect::<Vec<_>>();
+    if prompt > 0 {
+        let pass = PassShape { batch, new: prompt, context: depth };
+        let touched = distinct(0);
+        let bytes = traffic(spec, dtype, pass, Distinct::Measured(&touched)).total();
+        let tokens = pass.tokens() as f64;
+        facts.other.insert("prefill_bytes_per_token".into(), bytes / tokens);
+        facts.other.insert("prefill_flops_per_token".into(), flops(spec, pass).total() / tokens);
+    }
+    if generate > 0 {
+        let touched = distinct(1);
+        let passes = (0..generate).map(|i| PassShape::decode(batch, depth + prompt + i));
+        let bytes = |pass| traffic(spec, dtype, pass, Distinct::Measured(&touched)).total();
+        let tokens = (batch * generate) as f64;
+        facts.bytes_per_token = Some(passes.clone().map(bytes).sum::<f64>() / tokens);
+        let operations: f64 = passes.map(|pass| flops(spec, pass).total()).sum();
+        facts.other.insert("decode_flops_per_token".into(), operations / tokens);
+    }
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -103,30 +132,29 @@ impl Observer for Watch {
 /// How often the experts of one layer were chosen.
 struct Load {
     counts: Vec<u32>,
-    /// Sum over passes of the experts they touched, and their number.
-    touched: (u64, u64),
+    /// Sum over passes of the experts they touched, and their number: prefill, decode.
+    touched: [(u64, u64); 2],
 }
 
 impl Load {
     fn new(experts: u16) -> Self {
-        Load { counts: vec![0; usize::from(experts)], touched: (0, 0) }
+        Load { counts: vec![0; usize::from(experts)], touched: [(0, 0); 2] }
     }
 
-    fn add(&mut self, experts: &[u16], counts_as_distinct: bool) {
+    fn add(&mut self, experts: &[u16], phase: usize) {
         let mut seen = vec![false; self.counts.len()];
         for &id in experts {
             self.counts[usize::from(id)] += 1;
             seen[usize::from(id)] = true;
         }
-        if counts_as_distinct {
-            self.touched.0 += seen.iter().filter(|seen| **seen).count() as u64;
-            self.touched.1 += 1;
-        }
+        self.touched[phase].0 += seen.iter().filter(|seen| **seen).count() as u64;
+        self.touched[phase].1 += 1;
     }
 
-    /// Mean number of experts a pass touches.
-    fn distinct(&self) -> f64 {
-        self.touched.0 as f64 / self.touched.1.max(1) as f64
+    /// Mean number of experts a pass of a phase touches.
+    fn distinct(&self, phase: usize) -> f64 {
+        let (touched, passes) = self.touched[phase];
+        touched as f64 / passes.max(1) as f64
     }
 
     /// Population standard deviation of the tokens per expert over their mean.
@@ -145,12 +173,12 @@ mod tests {
     #[test]
     fn loads_by_hand() {
         let mut load = Load::new(4);
-        load.add(&[0, 1, 0, 2], true);
-        load.add(&[0, 1], true);
-        load.add(&[3, 3], false);
+        load.add(&[0, 1, 0, 2], 1);
+        load.add(&[0, 1], 1);
+        load.add(&[3, 3], 0);
         // Counts 3, 2, 1, 2: mean 2, variance 1/2.
         assert_eq!(load.counts, [3, 2, 1, 2]);
-        assert_eq!(load.distinct(), 2.5);
+        assert_eq!((load.distinct(0), load.distinct(1)), (1.0, 2.5));
         assert!((load.variation().unwrap() - 0.5f64.sqrt() / 2.0).abs() < 1e-12);
         assert_eq!(Load::new(4).variation(), None);
     }

@@ -1,6 +1,6 @@
 //! What a grid needs, before anything is loaded.
 
-use moescope_model::ModelSpec;
+use moescope_model::{ModelSpec, footprint};
 use moescope_trace::bench::Configuration;
 
 use super::{error::BenchError, session::Options};
@@ -54,7 +54,7 @@ impl Plan {
 
 /// Bytes of a configuration's KV cache.
 pub(super) fn cache_bytes(spec: &ModelSpec, row: &Configuration) -> u64 {
-    spec.kv_bytes(tokens_of(row) as usize) * u64::from(row.batch)
+    footprint::kv_bytes(spec, row.batch as usize, tokens_of(row) as usize)
 }
 
 /// Tokens of one sequence.

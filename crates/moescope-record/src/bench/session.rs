@@ -181,7 +181,7 @@ struct Stopped;
 /// One row of one arm.
 struct Lane<'a> {
     arm: usize,
-    model: &'a dyn MoeModel,
+    on: Arm<'a>,
     row: BenchRow,
     inputs: Option<Inputs<'a>>,
     /// Kept between samples.
@@ -213,8 +213,8 @@ impl<'s> Session<'s> {
         let mut left = bench.options.cache_bytes;
         let mut lanes = Vec::new();
         for configuration in bench.configurations {
-            for (arm, &Arm { model, .. }) in bench.arms.iter().enumerate() {
-                let bytes = cache_bytes(model.spec(), configuration);
+            for (arm, &on) in bench.arms.iter().enumerate() {
+                let bytes = cache_bytes(on.model.spec(), configuration);
                 let resident = bytes <= left;
                 left -= if resident { bytes } else { 0 };
                 let row = BenchRow {
@@ -227,7 +227,7 @@ impl<'s> Session<'s> {
                 };
                 lanes.push(Lane {
                     arm,
-                    model,
+                    on,
                     row,
                     inputs: None,
                     filled: None,
@@ -268,20 +268,20 @@ impl<'s> Session<'s> {
         self.tell(at, Stage::Cold)?;
         let (workload, facts) = (self.bench.workload, self.bench.options.facts);
         self.attempt(at, |lane| {
-            let device = lane.model.device();
+            let device = lane.on.model.device();
             // What earlier rows left in the pools is not this row's.
             device.memory_cleanup();
             let mut rss = PeakRss::start();
-            let inputs = Inputs::new(lane.model, workload, &lane.row.configuration)?;
-            let mut filled = inputs.fill(lane.model)?;
+            let inputs = Inputs::new(lane.on.model, workload, &lane.row.configuration)?;
+            let mut filled = inputs.fill(lane.on.model)?;
             lane.fill_ns = filled.ns;
-            let cold = timed(lane.model, filled.rewound(device)?, &inputs)?;
+            let cold = timed(lane.on.model, filled.rewound(device)?, &inputs)?;
             lane.pass_ns = Some(total_ns(&cold));
             lane.row.cold = Some(cold);
             if facts {
                 let cache = filled.rewound(device)?;
                 let configuration = &lane.row.configuration;
-                lane.row.facts = observe(lane.model, cache, &inputs, configuration, &mut rss)?;
+                lane.row.facts = observe(lane.on, cache, &inputs, configuration, &mut rss)?;
             }
             lane.inputs = Some(inputs);
             Ok(())
@@ -349,13 +349,13 @@ impl<'s> Session<'s> {
         let samples = self.bench.options.samples;
         let lane = &mut self.lanes[at];
         lane.fail(&reason, samples);
-        if is_alive(lane.model) {
+        if is_alive(lane.on.model) {
             return;
         }
-        let device = lane.model.device().clone();
+        let device = lane.on.model.device().clone();
         // Nothing more will come from it: the other rows say so instead of failing one by one.
         let lost = format!("the device was lost in {} ({reason})", lane.row.configuration);
-        for lane in self.lanes.iter_mut().filter(|lane| *lane.model.device() == device) {
+        for lane in self.lanes.iter_mut().filter(|lane| *lane.on.model.device() == device) {
             if lane.row.error.is_none() && lane.row.samples.len() < samples as usize {
                 lane.fail(&lost, samples);
             }
@@ -431,7 +431,7 @@ impl Lane<'_> {
         }
         // Made by the first passes, without which a row has failed.
         let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
-        let filled = inputs.fill(self.model)?;
+        let filled = inputs.fill(self.on.model)?;
         self.fill_ns = filled.ns;
         Ok(filled)
     }
@@ -439,8 +439,8 @@ impl Lane<'_> {
     /// One timed pass from the depth.
     fn pass(&mut self, filled: &mut Filled) -> Result<Sample> {
         let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
-        let cache = filled.rewound(self.model.device())?;
-        let sample = timed(self.model, cache, inputs)?;
+        let cache = filled.rewound(self.on.model.device())?;
+        let sample = timed(self.on.model, cache, inputs)?;
         self.pass_ns = Some(total_ns(&sample));
         Ok(sample)
     }

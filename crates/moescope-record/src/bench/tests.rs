@@ -143,6 +143,13 @@ fn rows_have_what_was_asked_for() {
         let distinct = facts.distinct_experts.unwrap();
         let most = (u32::from(top_k) * together).min(u32::from(experts));
         assert!(distinct >= f64::from(top_k) && distinct <= f64::from(most), "{distinct} {most}");
+        // Of the weights at most all are read, once for the whole batch, and keys and values are few.
+        let all = model.spec().bytes(DType::F32) as f64 * 1.5;
+        assert_eq!(facts.bytes_per_token.is_some(), asked.generate > 0);
+        let read = facts.bytes_per_token.map(|bytes| bytes * f64::from(asked.batch));
+        assert!(read.is_none_or(|bytes| bytes > 0.0 && bytes < all), "{read:?} {all}");
+        assert_eq!(facts.other.contains_key("prefill_flops_per_token"), asked.prompt > 0);
+        assert_eq!(facts.other.contains_key("decode_flops_per_token"), asked.generate > 0);
     }
     // Facts are the same every time, with or without company.
     let alone = bench(&[model.arm()], &rows[2..3], quick(1));
