@@ -7,7 +7,7 @@ use crate::compare::{Comparison, compare};
 use crate::data::{RunData, StepSeries};
 use crate::error::AnalysisError;
 use crate::excerpt::Excerpt;
-use crate::metric::Metric;
+use crate::metric::{Metric, Need};
 use crate::metrics::METRICS;
 use crate::names::distinct_names;
 use crate::options::Options;
@@ -144,14 +144,14 @@ pub fn analyze_metrics<'m>(
     let mut rows = Vec::new();
     let mut absent = Vec::new();
     for metric in metrics {
-        let missing: Vec<&str> =
-            metric.needs.iter().filter(|need| !data.has(**need)).map(|need| need.what()).collect();
+        let missing: Vec<Need> =
+            metric.needs.iter().copied().filter(|need| !data.has(*need)).collect();
         let computed = if missing.is_empty() { (metric.compute)(&study) } else { Vec::new() };
         if computed.is_empty() {
             let reason = if missing.is_empty() {
                 "nothing to measure: too few tokens, sequences, experts or layers".to_owned()
             } else {
-                format!("not recorded: {}", missing.join(", "))
+                Need::not_recorded(&missing)
             };
             absent.push(Absent { metric: metric.name, reason });
         }

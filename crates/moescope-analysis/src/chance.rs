@@ -238,29 +238,12 @@ const NORMAL_FROM: f64 = 40.0;
 ///
 /// `None` where there is nothing to expect: no expert, no token, k = 0 or k > E.
 pub fn uniform_balance(experts: usize, top_k: usize, tokens: u64) -> Option<Balance> {
-    if experts == 0 || top_k == 0 || top_k > experts || tokens == 0 {
-        return None;
-    }
-    let share = top_k as f64 / experts as f64;
-    let variance = tokens as f64 * share * (1.0 - share);
-    let mut rng = Rng::new(0x6d6f_6573_636f_7065);
-    let mut deck: Vec<usize> = (0..experts).collect();
+    let mut uniform = UniformCounts::new(experts, top_k).filter(|_| tokens > 0)?;
     let mut counts = vec![0.0; experts];
     let mut sum = [0.0; 5];
     let draws = if top_k == experts { 1 } else { DRAWS };
     for _ in 0..draws {
-        if variance >= NORMAL_FROM {
-            draw_normal(&mut rng, tokens as f64 * share, variance, &mut counts);
-        } else {
-            counts.fill(0.0);
-            for _ in 0..tokens {
-                // The first k of a shuffle; any order of the deck is as good a start.
-                for place in 0..top_k {
-                    deck.swap(place, place + rng.below(experts - place));
-                    counts[deck[place]] += 1.0;
-                }
-            }
-        }
+        uniform.draw(tokens, &mut counts);
         let drawn = Balance::of(&mut counts)?;
         let values = [
             drawn.imbalance,
@@ -276,6 +259,43 @@ pub fn uniform_balance(experts: usize, top_k: usize, tokens: u64) -> Option<Bala
     let [imbalance, variation, gini, normalised_entropy, effective_experts] =
         sum.map(|sum| sum / draws as f64);
     Some(Balance { imbalance, variation, gini, normalised_entropy, effective_experts })
+}
+
+/// Draws of the counts c_e under uniform routing, each from where the one before left the generator.
+pub(crate) struct UniformCounts {
+    top_k: usize,
+    pub(crate) rng: Rng,
+    /// The experts in some order.
+    deck: Vec<usize>,
+}
+
+impl UniformCounts {
+    /// `None` where there is nothing to draw: no expert, k = 0 or k > E.
+    pub(crate) fn new(experts: usize, top_k: usize) -> Option<Self> {
+        (top_k > 0 && top_k <= experts).then(|| Self {
+            top_k,
+            rng: Rng::new(0x6d6f_6573_636f_7065),
+            deck: (0..experts).collect(),
+        })
+    }
+
+    /// Counts of `tokens` tokens, `[E]`: see [`uniform_balance`].
+    pub(crate) fn draw(&mut self, tokens: u64, counts: &mut [f64]) {
+        let share = self.top_k as f64 / self.deck.len() as f64;
+        let variance = tokens as f64 * share * (1.0 - share);
+        if variance >= NORMAL_FROM {
+            return draw_normal(&mut self.rng, tokens as f64 * share, variance, counts);
+        }
+        counts.fill(0.0);
+        for _ in 0..tokens {
+            // The first k of a shuffle; any order of the deck is as good a start.
+            for place in 0..self.top_k {
+                let other = place + self.rng.below(self.deck.len() - place);
+                self.deck.swap(place, other);
+                counts[self.deck[place]] += 1.0;
+            }
+        }
+    }
 }
 
 /// Counts with mean `mean`, variance `variance` each, and a fixed sum.

@@ -373,6 +373,7 @@ fn unknown_manifest(name: &str, layers: &[LayerData], sequences: usize) -> Manif
             max_tokens: 0,
             moe_impl: String::new(),
             timing_mode: TimingMode::None,
+            saliency: false,
         },
         prompts_hash: String::new(),
         sequences: sequences as u32,

@@ -88,5 +88,5 @@ pub use row::{Index, MetricRow};
 pub use structure::{Coactivation, Structure, Transitions};
 pub use study::{Scope, Study};
 pub use summary::{Summary, summarise};
-pub use table::{TABLE_COLUMNS, write_parquet};
+pub use table::{COMPARISON_COLUMNS, TABLE_COLUMNS, write_comparison_parquet, write_parquet};
 pub use texts::TokenTexts;

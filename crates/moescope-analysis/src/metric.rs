@@ -80,4 +80,22 @@ impl Need {
             Need::Rss => "process memory",
         }
     }
+
+    /// How to record it, where it takes an option of `moescope run`.
+    pub const fn option(self) -> Option<&'static str> {
+        match self {
+            Need::OutputNorms => Some("--saliency"),
+            _ => None,
+        }
+    }
+
+    /// Why a metric that needs these has no values: `not recorded: expert output norms (run with
+    /// --saliency)`.
+    pub(crate) fn not_recorded(missing: &[Need]) -> String {
+        let words = missing.iter().map(|need| match need.option() {
+            Some(option) => format!("{} (run with {option})", need.what()),
+            None => need.what().to_owned(),
+        });
+        format!("not recorded: {}", words.collect::<Vec<_>>().join(", "))
+    }
 }

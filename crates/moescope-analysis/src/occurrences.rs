@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::data::RunData;
+use crate::study::{Scope, Study};
 
 /// What a token stands for when its experts are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +22,21 @@ pub(crate) struct Occurrences {
 }
 
 impl Occurrences {
-    pub(crate) fn new(data: &RunData, which: Which) -> Self {
-        let ids = &data.tokens.token_id;
-        let mut keys: Vec<(u32, u32)> = Vec::with_capacity(ids.len());
-        for sequence in &data.sequences {
-            let ahead = which as usize;
-            let last = sequence.end.saturating_sub(ahead);
-            keys.extend((sequence.start..last).map(|token| (ids[token + ahead], token as u32)));
+    /// Of the tokens of a scope; what follows them may be of another phase.
+    pub(crate) fn new(study: &Study<'_>, scope: &Scope, which: Which) -> Self {
+        let ids = &study.data.tokens.token_id;
+        let ahead = which as usize;
+        // The last token of a sequence is followed by none.
+        let mut ends = vec![false; if ahead > 0 { ids.len() } else { 0 }];
+        if ahead > 0 {
+            for sequence in study.data.sequences.iter().filter(|s| s.end > s.start) {
+                ends[sequence.end - 1] = true;
+            }
+        }
+        let mut keys: Vec<(u32, u32)> = Vec::new();
+        for (_, run) in study.stretches(scope) {
+            let tokens = run.filter(|&token| ends.get(token) != Some(&true));
+            keys.extend(tokens.map(|token| (ids[token + ahead], token as u32)));
         }
         keys.sort_unstable();
         let mut start = 0;

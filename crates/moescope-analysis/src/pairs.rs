@@ -1,8 +1,10 @@
 //! How often two experts of a layer run for the same token.
 
+use std::ops::Range;
+
 use crate::data::LayerData;
 use crate::parallel;
-use crate::study::Study;
+use crate::study::{Scope, Study};
 
 /// Experts beyond which counts of pairs would take more memory than they are worth: E² numbers for
 /// each layer.
@@ -33,6 +35,20 @@ impl LayerPairs {
     pub(crate) fn whole(&self) -> Vec<u32> {
         std::iter::zip(&self.halves[0], &self.halves[1]).map(|(a, b)| a + b).collect()
     }
+
+    /// Over the tokens of a scope, `[E, E]`: counted anew where it is not the whole run.
+    pub(crate) fn of_scope(&self, study: &Study<'_>, scope: &Scope) -> Vec<u32> {
+        if scope.is_whole() {
+            return self.whole();
+        }
+        let layer = &study.data.layers[self.place];
+        let mut counts = vec![0u32; layer.experts * layer.experts];
+        for (_, run) in study.stretches(scope) {
+            add(layer, run, &mut counts);
+        }
+        make_symmetric(&mut counts, layer.experts);
+        counts
+    }
 }
 
 fn count(study: &Study<'_>, layer: &LayerData) -> [Vec<u32>; 2] {
@@ -41,26 +57,37 @@ fn count(study: &Study<'_>, layer: &LayerData) -> [Vec<u32>; 2] {
     for (index, sequence) in study.data.sequences.iter().enumerate() {
         let group = study.groups.of_sequence(index);
         let counts = &mut halves[usize::from(study.groups.is_second_half(group))];
-        for token in sequence.start..sequence.end {
-            let selected = layer.selected(token);
-            for (rank, &expert) in selected.iter().enumerate() {
-                let first = usize::from(expert) * experts;
-                let row = &mut counts[first..first + experts];
-                for &other in &selected[rank..] {
-                    row[usize::from(other)] += 1;
-                }
-            }
-        }
+        add(layer, sequence.start..sequence.end, counts);
     }
-    // Counted by rank; the order of the two does not matter.
     for counts in &mut halves {
-        for i in 0..experts {
-            for j in 0..i {
-                let both = counts[i * experts + j] + counts[j * experts + i];
-                counts[i * experts + j] = both;
-                counts[j * experts + i] = both;
-            }
-        }
+        make_symmetric(counts, experts);
     }
     halves
+}
+
+/// Counts pairs by the rank of their experts: each in one of its two cells, and single experts in the
+/// diagonal.
+fn add(layer: &LayerData, tokens: Range<usize>, counts: &mut [u32]) {
+    let experts = layer.experts;
+    for token in tokens {
+        let selected = layer.selected(token);
+        for (rank, &expert) in selected.iter().enumerate() {
+            let first = usize::from(expert) * experts;
+            let row = &mut counts[first..first + experts];
+            for &other in &selected[rank..] {
+                row[usize::from(other)] += 1;
+            }
+        }
+    }
+}
+
+/// The order of the two does not matter: both cells hold both.
+fn make_symmetric(counts: &mut [u32], experts: usize) {
+    for i in 0..experts {
+        for j in 0..i {
+            let both = counts[i * experts + j] + counts[j * experts + i];
+            counts[i * experts + j] = both;
+            counts[j * experts + i] = both;
+        }
+    }
 }

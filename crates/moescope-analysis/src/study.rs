@@ -1,6 +1,7 @@
 //! A run under analysis: the data and what several metrics share.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use moescope_trace::Phase;
@@ -10,12 +11,13 @@ use crate::chance::{Balance, uniform_balance};
 use crate::counts::{LayerCounts, phase_index};
 use crate::data::{LayerData, RunData};
 use crate::groups::Groups;
-use crate::metrics::{LayerBalance, LayerVocabulary, Predicted};
-use crate::occurrences::{Occurrences, Which};
+use crate::metrics::{LayerBalance, LayerSaliency, LayerVocabulary, NextLayer, StrongestPairs};
+use crate::occurrences::Which;
 use crate::options::Options;
 use crate::pairs::LayerPairs;
 use crate::parallel;
 use crate::row::MetricRow;
+use crate::runs::phase_runs;
 use crate::transitions::LayerTransitions;
 
 /// What metrics compute from: a run, options, and intermediate results that are computed on
@@ -33,9 +35,11 @@ pub struct Study<'a> {
     counts: OnceLock<Vec<LayerCounts>>,
     balance: OnceLock<Vec<LayerBalance>>,
     pairs: OnceLock<Vec<LayerPairs>>,
+    strongest_pairs: OnceLock<Vec<StrongestPairs>>,
     top1: OnceLock<Vec<LayerTransitions>>,
-    predicted: OnceLock<Vec<Predicted>>,
-    occurrences: [OnceLock<Occurrences>; 2],
+    measuring: OnceLock<Vec<Scope>>,
+    next_layer: OnceLock<NextLayer>,
+    saliency: OnceLock<Vec<LayerSaliency>>,
     vocabulary: [OnceLock<Vec<LayerVocabulary>>; 2],
     /// By (E, k, T).
     uniform: Mutex<HashMap<(usize, usize, u64), Option<Balance>>>,
@@ -55,6 +59,16 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether it is all domains and both phases.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.domain.is_none() && self.phase.is_none()
+    }
+
+    /// Values by group, `[G]`, as values by unit of this scope, `[U]`.
+    pub(crate) fn of_units(&self, by_group: &[f64]) -> Vec<f64> {
+        self.units.iter().map(|&group| by_group[group as usize]).collect()
+    }
+
     /// The groups of this scope that have tokens of a phase.
     fn part(&self, phase: Phase, seen: &[[bool; 2]]) -> Self {
         let has = |group: &u32| seen[*group as usize][phase_index(phase)];
@@ -124,9 +138,11 @@ impl<'a> Study<'a> {
             counts: OnceLock::new(),
             balance: OnceLock::new(),
             pairs: OnceLock::new(),
+            strongest_pairs: OnceLock::new(),
             top1: OnceLock::new(),
-            predicted: OnceLock::new(),
-            occurrences: Default::default(),
+            measuring: OnceLock::new(),
+            next_layer: OnceLock::new(),
+            saliency: OnceLock::new(),
             vocabulary: Default::default(),
             uniform: Mutex::default(),
         }
@@ -168,6 +184,51 @@ impl<'a> Study<'a> {
         &self.halves
     }
 
+    /// [`Study::scopes`], with the groups of the half that measures alone: where what was chosen on the
+    /// other half is looked at. Scopes that lose all their groups are left out.
+    pub(crate) fn measuring(&self) -> &[Scope] {
+        self.measuring.get_or_init(|| {
+            let of_scope = |scope: &Scope| {
+                let units: Vec<u32> = scope
+                    .units
+                    .iter()
+                    .copied()
+                    .filter(|&group| self.groups.is_second_half(group as usize))
+                    .collect();
+                let resamples = scope.resamples.with_units(units.len()).into();
+                let whole = Scope { units, resamples, ..scope.clone() };
+                // The whole run has draws of its own, which other metrics of that half share.
+                if scope.is_whole() { self.halves[1].clone() } else { whole }
+            };
+            let scopes = self.scopes.iter().map(of_scope);
+            scopes.filter(|scope| !scope.units.is_empty()).collect()
+        })
+    }
+
+    /// The tokens of a scope as stretches, each with its group.
+    pub(crate) fn stretches<'s>(
+        &'s self,
+        scope: &Scope,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> + use<'s, 'a> {
+        let mut inside = vec![false; self.groups.len()];
+        for &group in &scope.units {
+            inside[group as usize] = true;
+        }
+        let wanted = scope.phase;
+        let sequences = self.data.sequences.iter().enumerate();
+        sequences
+            .map(move |(index, sequence)| (self.groups.of_sequence(index), sequence))
+            .filter(move |(group, _)| inside[*group])
+            .flat_map(move |(group, sequence)| {
+                // Without a phase, a sequence is one stretch.
+                let whole = wanted.is_none().then_some(sequence.start..sequence.end);
+                let runs = phase_runs(self.data, sequence)
+                    .filter(move |(phase, _)| wanted == Some(*phase))
+                    .map(|(_, run)| run);
+                whole.into_iter().chain(runs).map(move |run| (group, run))
+            })
+    }
+
     /// Counts of each layer, in the order of [`RunData::layers`].
     pub fn counts(&self) -> &[LayerCounts] {
         self.counts.get_or_init(|| {
@@ -187,6 +248,11 @@ impl<'a> Study<'a> {
         self.pairs.get_or_init(|| LayerPairs::all(self))
     }
 
+    /// The pairs that stand out in the half that chooses, looked at in the other.
+    pub(crate) fn strongest_pairs(&self) -> &[StrongestPairs] {
+        self.strongest_pairs.get_or_init(|| StrongestPairs::all(self))
+    }
+
     /// As [`Study::pairs`], if a metric has asked for them.
     pub(crate) fn pairs_if_counted(&self) -> &[LayerPairs] {
         self.pairs.get().map_or(&[], Vec::as_slice)
@@ -203,13 +269,13 @@ impl<'a> Study<'a> {
     }
 
     /// Predictions of each MoE layer from the one before it.
-    pub(crate) fn predicted(&self) -> &[Predicted] {
-        self.predicted.get_or_init(|| Predicted::all(self))
+    pub(crate) fn next_layer(&self) -> &NextLayer {
+        self.next_layer.get_or_init(|| NextLayer::new(self))
     }
 
-    /// Where each token id occurs, as the input or as what follows.
-    pub(crate) fn occurrences(&self, which: Which) -> &Occurrences {
-        self.occurrences[which as usize].get_or_init(|| Occurrences::new(self.data, which))
+    /// Saliency in each layer that recorded weights and norms.
+    pub(crate) fn saliency(&self) -> &[LayerSaliency] {
+        self.saliency.get_or_init(|| LayerSaliency::all(self))
     }
 
     /// Vocabulary specialisation in each layer.

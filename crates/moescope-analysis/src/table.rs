@@ -5,6 +5,7 @@ use std::io::Write;
 use polars::prelude::*;
 
 use crate::analysis::Analysis;
+use crate::compare::Comparison;
 use crate::row::{Index, MetricRow};
 
 /// Columns of the long table, in order. `index` is the last coordinate in words; the three after it
@@ -37,35 +38,69 @@ pub fn write_parquet(rows: &[(&Analysis, &MetricRow)], to: impl Write) -> std::i
     Ok(())
 }
 
-fn frame(rows: &[(&Analysis, &MetricRow)]) -> PolarsResult<DataFrame> {
-    // Names of runs and domains repeat for thousands of rows.
-    let text = |name: &str, of: &dyn Fn(&Analysis, &MetricRow) -> Option<String>| {
-        let values = rows.iter().map(|(analysis, row)| of(analysis, row));
-        StringChunked::from_iter_options(name.into(), values).into_column()
-    };
-    let number = |name: &str, of: fn(&MetricRow) -> Option<f64>| {
-        let values = rows.iter().map(|(_, row)| of(row));
-        Float64Chunked::from_iter_options(name.into(), values).into_column()
-    };
-    let whole = |name: &str, of: fn(&MetricRow) -> Option<u32>| {
-        let values = rows.iter().map(|(_, row)| of(row));
-        UInt32Chunked::from_iter_options(name.into(), values).into_column()
-    };
+/// Columns of the long table of a comparison, in order; `base` and `new` name the runs.
+pub const COMPARISON_COLUMNS: [&str; 11] =
+    ["metric", "layer", "index", "phase", "value", "low", "high", "chance", "unit", "base", "new"];
+
+/// Writes the rows of a comparison as one Parquet file, under the names the comparison has.
+///
+/// # Errors
+///
+/// Where the file cannot be written.
+pub fn write_comparison_parquet(comparison: &Comparison, to: impl Write) -> std::io::Result<()> {
+    let mut frame = comparison_frame(comparison).map_err(std::io::Error::other)?;
+    ParquetWriter::new(to).finish(&mut frame).map_err(std::io::Error::other)?;
+    Ok(())
+}
+
+fn comparison_frame(comparison: &Comparison) -> PolarsResult<DataFrame> {
+    let rows = &comparison.rows;
+    let each = || rows.iter();
     let columns = vec![
-        text("run", &|analysis, _| Some(analysis.labelled_name())),
-        text("metric", &|_, row| Some(row.metric.to_owned())),
-        whole("layer", |row| row.layer.map(u32::from)),
-        text("index", &|analysis, row| analysis.index_words(row)),
-        text("index_kind", &|_, row| Some(row.index?.kind().to_owned())),
-        whole("index_first", |row| Some(row.index?.numbers().0)),
-        whole("index_second", |row| row.index?.numbers().1),
-        text("domain", &|_, row| row.domain.clone()),
-        text("phase", &|_, row| row.phase.map(str::to_owned)),
-        number("value", |row| Some(row.value)),
-        number("low", |row| row.interval.map(|interval| interval.0)),
-        number("high", |row| row.interval.map(|interval| interval.1)),
-        number("chance", |row| row.chance),
-        text("unit", &|_, row| Some(row.unit.to_owned())),
+        text("metric", each().map(|row| Some(row.metric.to_owned()))),
+        whole("layer", each().map(|row| row.layer.map(u32::from))),
+        whole("index", each().map(|row| Some(row.index?.numbers().0))),
+        text("phase", each().map(|row| row.phase.map(str::to_owned))),
+        number("value", each().map(|row| Some(row.value))),
+        number("low", each().map(|row| row.interval.map(|interval| interval.0))),
+        number("high", each().map(|row| row.interval.map(|interval| interval.1))),
+        number("chance", each().map(|row| row.chance)),
+        text("unit", each().map(|row| Some(row.unit.to_owned()))),
+        text("base", each().map(|_| Some(comparison.base_name.clone()))),
+        text("new", each().map(|_| Some(comparison.other_name.clone()))),
+    ];
+    DataFrame::new(rows.len(), columns)
+}
+
+fn text(name: &str, values: impl Iterator<Item = Option<String>>) -> Column {
+    StringChunked::from_iter_options(name.into(), values).into_column()
+}
+
+fn number(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
+    Float64Chunked::from_iter_options(name.into(), values).into_column()
+}
+
+fn whole(name: &str, values: impl Iterator<Item = Option<u32>>) -> Column {
+    UInt32Chunked::from_iter_options(name.into(), values).into_column()
+}
+
+fn frame(rows: &[(&Analysis, &MetricRow)]) -> PolarsResult<DataFrame> {
+    let each = || rows.iter().map(|(_, row)| *row);
+    let columns = vec![
+        text("run", rows.iter().map(|(analysis, _)| Some(analysis.labelled_name()))),
+        text("metric", each().map(|row| Some(row.metric.to_owned()))),
+        whole("layer", each().map(|row| row.layer.map(u32::from))),
+        text("index", rows.iter().map(|(analysis, row)| analysis.index_words(row))),
+        text("index_kind", each().map(|row| Some(row.index?.kind().to_owned()))),
+        whole("index_first", each().map(|row| Some(row.index?.numbers().0))),
+        whole("index_second", each().map(|row| row.index?.numbers().1)),
+        text("domain", each().map(|row| row.domain.clone())),
+        text("phase", each().map(|row| row.phase.map(str::to_owned))),
+        number("value", each().map(|row| Some(row.value))),
+        number("low", each().map(|row| row.interval.map(|interval| interval.0))),
+        number("high", each().map(|row| row.interval.map(|interval| interval.1))),
+        number("chance", each().map(|row| row.chance)),
+        text("unit", each().map(|row| Some(row.unit.to_owned()))),
     ];
     DataFrame::new(rows.len(), columns)
 }

@@ -3,7 +3,7 @@
 use crate::data::LayerData;
 use crate::pairs::MAX_EXPERTS;
 use crate::parallel;
-use crate::study::Study;
+use crate::study::{Scope, Study};
 
 /// Transitions of the first choice (rank 0) from one layer to the next MoE layer, in each half of the
 /// sequences.
@@ -45,6 +45,23 @@ impl LayerTransitions {
     /// Over all sequences, `[E, E']`.
     pub(crate) fn whole(&self) -> Vec<u32> {
         std::iter::zip(&self.halves[0], &self.halves[1]).map(|(a, b)| a + b).collect()
+    }
+
+    /// Over the tokens of a scope, `[E, E']`: counted anew where it is not the whole run.
+    pub(crate) fn of_scope(&self, study: &Study<'_>, scope: &Scope) -> Vec<u32> {
+        if scope.is_whole() {
+            return self.whole();
+        }
+        let (from, to) = (&study.data.layers[self.place], &study.data.layers[self.place + 1]);
+        let mut counts = vec![0u32; from.experts * to.experts];
+        for (_, run) in study.stretches(scope) {
+            for token in run {
+                if let Some((i, j)) = first_choices(from, to, token) {
+                    counts[i * to.experts + j] += 1;
+                }
+            }
+        }
+        counts
     }
 }
 

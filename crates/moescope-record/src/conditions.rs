@@ -120,6 +120,7 @@ impl Conditions<'_> {
                     true => TimingMode::Profiled,
                     false => TimingMode::EndToEnd,
                 },
+                saliency: self.options.keep.output_norms,
             },
             prompts_hash: hash,
             sequences: self.prompts.len() as u32,

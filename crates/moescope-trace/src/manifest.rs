@@ -261,4 +261,8 @@ pub struct Settings {
     pub moe_impl: String,
     /// How times were taken.
     pub timing_mode: TimingMode,
+    /// Whether the norms of the experts' outputs were recorded (`--saliency`), which costs time in every
+    /// pass. Runs from before this was said have it as false, whatever they recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saliency: bool,
 }

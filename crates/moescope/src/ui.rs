@@ -2,9 +2,11 @@
 
 use std::{
     io::{IsTerminal, Write},
+    path::Path,
     time::Duration,
 };
 
+use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moescope_report::sanitize;
 
@@ -49,6 +51,22 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// A result into a file, or to stdout where it is `-`.
+pub(crate) fn deliver(bytes: &[u8], output: &Path) -> anyhow::Result<()> {
+    if output == Path::new("-") {
+        return print_bytes(bytes);
+    }
+    std::fs::write(output, bytes).with_context(|| format!("cannot write {}", output.display()))
+}
+
+/// Refuses to fill a terminal with a Parquet file.
+pub(crate) fn refuse_binary(output: &Path) -> anyhow::Result<()> {
+    if output == Path::new("-") && std::io::stdout().is_terminal() {
+        bail!("--format parquet: it is no text; name a file with -o FILE, or redirect stdout");
+    }
+    Ok(())
 }
 
 /// A bar over `len` units on a terminal; nothing elsewhere.

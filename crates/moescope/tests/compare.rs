@@ -92,6 +92,19 @@ fn checkpoints_dtypes_and_prompts() {
         6 * 32
     );
 
+    // The same rows as Parquet.
+    let file = path("comparison.parquet");
+    let mut command = moescope();
+    command.arg("compare").arg(path("early")).arg(path("final"));
+    succeed(command.args(["--format", "parquet", "-o"]).arg(&file));
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{} bytes", bytes.len());
+    let text = path("comparison.txt");
+    let mut command = moescope();
+    command.arg("compare").arg(path("early")).arg(path("final"));
+    assert!(stdout(&succeed(command.arg("-o").arg(&text))).is_empty());
+    assert!(std::fs::read_to_string(&text).unwrap().contains("same experts"));
+
     // Other prompts: no tokens to compare, and the first that differs is named.
     let mut others = TEXTS;
     others[2] = "fn main() { println!(\"other\"); }";

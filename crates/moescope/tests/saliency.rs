@@ -5,7 +5,7 @@ use std::path::Path;
 use moescope_trace::{RoutingFields, RoutingTable, Run};
 use serde_json::{Value, json};
 
-use crate::common::{fail, moescope, prompts, stdout, succeed, tiny};
+use crate::common::{fail, moescope, prompts, run_command, stderr, stdout, succeed, tiny};
 
 /// The routing of a run over one prompt, with norms.
 fn routing(model: &Path, dir: &Path, name: &str, options: &[&str]) -> RoutingTable {
@@ -100,6 +100,18 @@ fn saliency_is_analysed_where_it_was_recorded() {
     let options = ["--metric", "pruned_saliency", "--format", "csv"];
     let csv = stdout(&succeed(moescope().arg("analyze").arg(&run).args(options)));
     assert_eq!(csv.lines().count(), 1 + 6 * 32, "{csv}");
+    assert!(Run::open(&run).unwrap().manifest().settings.saliency);
+    // A run without says how to have them, and so does one from before manifests said it.
+    let text = [json!({"id": "a", "domain": "x", "text": "No norms."})];
+    let prompts = prompts(dir.path(), &text);
+    let run = dir.path().join("without");
+    succeed(run_command(&prompts, &run).args(["--max-tokens", "0"]));
+    assert!(!Run::open(&run).unwrap().manifest().settings.saliency);
+    let manifest = std::fs::read_to_string(run.join("manifest.json")).unwrap();
+    assert!(!manifest.contains("saliency"), "as old runs have it: {manifest}");
+    let output = succeed(moescope().arg("analyze").arg(&run).args(options));
+    let expected = "pruned_saliency: not recorded: expert output norms (run with --saliency)";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     let mut absent = moescope();
     fail(absent.arg("run").arg(tiny()).arg("--saliency"), &["--prompts"]);
 }

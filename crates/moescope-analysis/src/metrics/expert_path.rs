@@ -5,10 +5,13 @@ use crate::metric::{Metric, Need};
 use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::row::{Index, MetricRow};
-use crate::study::Study;
+use crate::study::{Scope, Study};
 use crate::transitions::{LayerTransitions, first_choices};
 
-/// Rows: layer, about it and the next MoE layer. Interval: bootstrap over sequences, first order.
+use super::table_rows::table_rows;
+
+/// Rows: layer, about it and the next MoE layer; layer x phase; layer x domain. Interval: bootstrap over
+/// sequences, first order.
 pub(crate) const PATH_INFORMATION: Metric = Metric {
     name: "path_information",
     title: "Information between neighbouring layers",
@@ -19,16 +22,19 @@ pub(crate) const PATH_INFORMATION: Metric = Metric {
              tends to 0 as T grows",
     source: "Mutual information (Shannon 1948); its bias is (E-1)² / (2 T ln 2) bits where T is large (Miller \
              1955), and is computed cell by cell so that it holds for small T too",
-    needs: &[Need::Ids],
+    needs: &[Need::Ids, Need::Layers],
     compute: |study| {
-        let rows =
-            parallel::map(study.transitions(), |transitions| information(study, transitions));
-        rows.into_iter().flatten().collect()
+        let of_layer = |transitions: &LayerTransitions| {
+            let of_scope = |scope| information(study, transitions, scope);
+            study.scopes().iter().filter_map(of_scope).collect::<Vec<_>>()
+        };
+        parallel::map(study.transitions(), of_layer).concat()
     },
 };
 
 /// Rows: layer x pair (i, j): from expert i of the layer to expert j of the next MoE layer, for the
-/// strongest transitions. Interval: bootstrap over the sequences of the measuring half.
+/// strongest transitions of the layer; layer x phase x pair and layer x domain x pair for the same ones.
+/// Interval: bootstrap over the sequences of the measuring half.
 pub(crate) const EXPERT_PATH: Metric = Metric {
     name: "expert_path",
     title: "Expert path",
@@ -37,7 +43,7 @@ pub(crate) const EXPERT_PATH: Metric = Metric {
               sequences, for the 10 transitions that stand out most in the other half",
     chance: "1/E of the next layer",
     source: "Inter-layer expert affinity (ExFlow, Yao et al. 2024, arXiv 2401.08383)",
-    needs: &[Need::Ids],
+    needs: &[Need::Ids, Need::Layers],
     compute: |study| {
         parallel::map(study.transitions(), |transitions| strongest(study, transitions)).concat()
     },
@@ -46,9 +52,13 @@ pub(crate) const EXPERT_PATH: Metric = Metric {
 /// Transitions reported per layer.
 const REPORTED: usize = 10;
 
-fn information(study: &Study<'_>, transitions: &LayerTransitions) -> Option<MetricRow> {
+fn information(
+    study: &Study<'_>,
+    transitions: &LayerTransitions,
+    scope: &Scope,
+) -> Option<MetricRow> {
     let (from, to) = layers(study, transitions);
-    let counts = transitions.whole();
+    let counts = transitions.of_scope(study, scope);
     let (rows, columns) = margins(&counts, to.experts);
     let total: f64 = rows.iter().sum();
     if total <= 0.0 {
@@ -67,15 +77,15 @@ fn information(study: &Study<'_>, transitions: &LayerTransitions) -> Option<Metr
         std::iter::zip(&counts, &bits).map(|(&n, bits)| f64::from(n) * bits).sum::<f64>() / total;
 
     let mut influence = vec![0.0; study.groups.len()];
-    for (index, sequence) in study.data.sequences.iter().enumerate() {
-        let sum = &mut influence[study.groups.of_sequence(index)];
-        for token in sequence.start..sequence.end {
+    for (group, run) in study.stretches(scope) {
+        let sum = &mut influence[group];
+        for token in run {
             if let Some((i, j)) = first_choices(from, to, token) {
                 *sum += (bits[i * to.experts + j] - value) / total;
             }
         }
     }
-    let scope = study.overall();
+    let influence = scope.of_units(&influence);
     let most = (from.experts.min(to.experts) as f64).log2();
     Some(MetricRow {
         layer: Some(from.layer),
@@ -89,7 +99,6 @@ fn information(study: &Study<'_>, transitions: &LayerTransitions) -> Option<Metr
 fn strongest(study: &Study<'_>, transitions: &LayerTransitions) -> Vec<MetricRow> {
     let (from, to) = layers(study, transitions);
     let chosen = choose(&transitions.halves[0], to.experts);
-    let [_, measuring] = study.halves();
     let mut place = vec![usize::MAX; from.experts * to.experts];
     for (at, &cell) in chosen.iter().enumerate() {
         place[cell] = at;
@@ -116,21 +125,13 @@ fn strongest(study: &Study<'_>, transitions: &LayerTransitions) -> Vec<MetricRow
             }
         }
     }
-    let row = study.row(EXPERT_PATH.name, EXPERT_PATH.unit, study.overall());
-    let estimates = table.ratios(measuring, (0.0, 1.0));
-    std::iter::zip(&chosen, estimates)
-        .filter_map(|(&cell, estimate)| {
-            let (value, interval) = estimate?;
-            Some(MetricRow {
-                layer: Some(from.layer),
-                index: Some(Index::Pair((cell / to.experts) as u16, (cell % to.experts) as u16)),
-                value,
-                interval,
-                chance: Some(1.0 / to.experts as f64),
-                ..row.clone()
-            })
+    let of_scope = |scope: &Scope| {
+        table_rows(study, &EXPERT_PATH, from, scope, &table, (0.0, 1.0), |column| {
+            let (i, j) = (chosen[column] / to.experts, chosen[column] % to.experts);
+            Some((Index::Pair(i as u16, j as u16), 1.0 / to.experts as f64))
         })
-        .collect()
+    };
+    study.measuring().iter().flat_map(of_scope).collect()
 }
 
 fn layers<'a>(

@@ -1,9 +1,11 @@
 //! Hits of an expert cache, by policy and size.
 
+use std::collections::HashMap;
+
 use moescope_trace::Phase;
 
 use crate::counts::column_sums;
-use crate::data::{LayerData, Sequence};
+use crate::data::Sequence;
 use crate::metric::{Metric, Need};
 use crate::parallel;
 use crate::ratio::column_ratios;
@@ -133,7 +135,12 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
     for scope in scopes(study).filter(|scope| scope.phase.is_some() || !warm) {
         let spans = spans(study, scope, warm);
         let places: Vec<usize> = (0..study.data.layers.len()).collect();
-        let curves = parallel::map(&places, |&place| Curve::of(study, policy, place, &spans));
+        let chances = chances(study, policy, &spans);
+        let curves = parallel::map(&places, |&place| {
+            let layer = &study.data.layers[place];
+            let chance = chances.get(&(layer.experts, layer.top_k));
+            Curve::of(study, policy, place, &spans, chance.map_or(&[], Vec::as_slice))
+        });
         let row = study.row(metric.name, metric.unit, scope);
         let of_curve = |(curve, layer): &(&Curve, Option<u16>)| {
             let estimates = column_ratios(&curve.units(scope), curve.sizes + 1, scope);
@@ -171,22 +178,13 @@ struct Curve {
 }
 
 impl Curve {
-    fn of(study: &Study<'_>, policy: Policy, place: usize, spans: &[Span]) -> Self {
+    /// `chance` is the share of hits by size under uniform routing, `[E]`.
+    fn of(study: &Study<'_>, policy: Policy, place: usize, spans: &[Span], chance: &[f64]) -> Self {
         let layer = &study.data.layers[place];
         let mut hits = vec![Hits::new(layer.experts, 1); study.groups.len()];
         simulate(study, policy, place, spans, &mut hits);
-        let mut chance = match policy {
-            Policy::Static => {
-                (1..=layer.experts).map(|m| m as f64 / layer.experts as f64).collect()
-            }
-            Policy::Belady => {
-                let tokens: usize = spans.iter().map(|span| span.end - span.start).sum();
-                uniform_belady(layer.experts, layer.top_k, tokens / spans.len().max(1))
-            }
-            _ => cold_chance(layer, spans),
-        };
         let lookups: u64 = hits.iter().map(Hits::requests).sum();
-        chance.iter_mut().for_each(|share| *share *= lookups as f64);
+        let chance = chance.iter().map(|share| share * lookups as f64).collect();
         Self { sizes: layer.experts, rows: rows_of(&hits), chance }
     }
 
@@ -298,16 +296,39 @@ pub(super) fn held_out(study: &Study<'_>, places: &[usize]) -> Option<[Fixed; 2]
     Some([counts_of(true)?, counts_of(false)?])
 }
 
+/// Share of hits by size under uniform routing of stretches as long, for each (E, k) of a layer.
+fn chances(study: &Study<'_>, policy: Policy, spans: &[Span]) -> HashMap<(usize, usize), Vec<f64>> {
+    let mut shapes = shapes(study);
+    shapes.sort_unstable();
+    shapes.dedup();
+    let curves = parallel::map(&shapes, |&(experts, top_k)| match policy {
+        Policy::Static => (1..=experts).map(|m| m as f64 / experts as f64).collect(),
+        Policy::Belady => uniform_belady(experts, top_k, &lengths(spans)),
+        _ => cold_chance(experts, top_k, spans),
+    });
+    shapes.into_iter().zip(curves).collect()
+}
+
+/// E and k of each layer.
+pub(super) fn shapes(study: &Study<'_>) -> Vec<(usize, usize)> {
+    study.data.layers.iter().map(|layer| (layer.experts, layer.top_k)).collect()
+}
+
+/// Tokens of each stretch.
+pub(super) fn lengths(spans: &[Span]) -> Vec<usize> {
+    spans.iter().map(|span| span.end - span.start).collect()
+}
+
 /// Share of hits expected under uniform routing of stretches as long, from an empty cache.
-fn cold_chance(layer: &LayerData, spans: &[Span]) -> Vec<f64> {
-    let longest = spans.iter().map(|span| span.end - span.start).max().unwrap_or(0);
-    let cold = ColdStart::new(layer.experts, layer.top_k, longest);
+fn cold_chance(experts: usize, top_k: usize, spans: &[Span]) -> Vec<f64> {
+    let longest = lengths(spans).into_iter().max().unwrap_or(0);
+    let cold = ColdStart::new(experts, top_k, longest);
     let tokens: usize = spans.iter().map(|span| span.end - span.counted).sum();
     let of_size = |size| {
         let of_span = |span: &Span| {
             cold.held(size, span.end - span.start) - cold.held(size, span.counted - span.start)
         };
-        spans.iter().map(of_span).sum::<f64>() / (tokens * layer.experts) as f64
+        spans.iter().map(of_span).sum::<f64>() / (tokens * experts) as f64
     };
-    (1..=layer.experts).map(of_size).collect()
+    (1..=experts).map(of_size).collect()
 }

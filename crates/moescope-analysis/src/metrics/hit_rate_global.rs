@@ -1,11 +1,14 @@
 //! Hits of one cache that all layers share.
 
-use super::hit_rate::{Span, held_out, rows_of, scopes, spans, units};
+use super::hit_rate::{Span, held_out, lengths, rows_of, scopes, shapes, spans, units};
 use crate::metric::{Metric, Need};
 use crate::parallel;
 use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
-use crate::simulate::cache::{Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits};
+use crate::simulate::cache::{
+    Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits, uniform_shared,
+    uniform_shared_belady,
+};
 use crate::study::{Scope, Study};
 
 /// Rows of each policy: none x size, in experts of all layers together (L, 2L, ..., E L for L layers),
@@ -15,7 +18,8 @@ pub(crate) const HIT_RATE_GLOBAL_LRU: Metric = Metric {
     title: "Hit rate of a shared cache, LRU",
     unit: "ratio",
     formula: "hit_rate_lru of one cache of M experts over all layers: token by token, layer by layer",
-    chance: "M / (all experts), but for the start",
+    chance: "the same cache under simulated uniform routing: below M / (all experts) where it is small, since \
+             the layers take turns",
     source: "As hit_rate_lru; layers that need more room take it",
     needs: &[Need::Ids],
     compute: |study| rows(study, &HIT_RATE_GLOBAL_LRU, Policy::Lru),
@@ -26,7 +30,7 @@ pub(crate) const HIT_RATE_GLOBAL_LFU: Metric = Metric {
     title: "Hit rate of a shared cache, LFU",
     unit: "ratio",
     formula: "hit_rate_lfu of one cache of M experts over all layers",
-    chance: "M / (all experts), but for the start",
+    chance: "as hit_rate_global_lru",
     source: "As hit_rate_lfu",
     needs: &[Need::Ids],
     compute: |study| rows(study, &HIT_RATE_GLOBAL_LFU, Policy::Lfu),
@@ -48,7 +52,7 @@ pub(crate) const HIT_RATE_GLOBAL_BELADY: Metric = Metric {
     title: "Hit rate of a shared cache, bound",
     unit: "ratio",
     formula: "hit_rate_belady of one cache of M experts over all layers, for up to 16 sizes",
-    chance: "",
+    chance: "the same cache under simulated uniform routing",
     source: "As hit_rate_belady",
     needs: &[Need::Ids],
     compute: |study| rows(study, &HIT_RATE_GLOBAL_BELADY, Policy::Belady),
@@ -62,13 +66,12 @@ enum Policy {
     Belady,
 }
 
-/// Sizes at which the bound is computed: there, each takes a pass of its own.
+/// Sizes at which the bound is computed: the pass over all of them takes a step for each.
 const BOUND_SIZES: usize = 16;
 
 fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
     let layers = &study.data.layers;
     let per_layer = layers.iter().map(|layer| layer.experts).max().unwrap_or(0);
-    let experts: usize = layers.iter().map(|layer| layer.experts).sum();
     // Experts per layer, on average.
     let mut sizes: Vec<usize> = match policy {
         Policy::Belady => {
@@ -79,26 +82,43 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
     sizes.dedup();
     let of_scope = |scope: &Scope| {
         let width = sizes.len() + 1;
-        let rows = hits(study, policy, &sizes, &spans(study, scope, false));
+        let spans = spans(study, scope, false);
+        let rows = hits(study, policy, &sizes, &spans);
+        let chances = chances(study, policy, &sizes, &lengths(&spans));
         let row = study.row(metric.name, metric.unit, scope);
         let estimates = column_ratios(&units(&rows, width, scope), width, scope);
         sizes
             .iter()
             .zip(estimates.into_iter().flatten())
-            .map(|(size, (value, interval))| {
-                let size = size * layers.len();
-                let chance = (size as f64 / experts as f64).min(1.0);
-                MetricRow {
-                    index: Some(Index::Size(size as u32)),
-                    value,
-                    interval,
-                    chance: (policy != Policy::Belady).then_some(chance),
-                    ..row.clone()
-                }
+            .zip(chances)
+            .map(|((size, (value, interval)), chance)| MetricRow {
+                index: Some(Index::Size((size * layers.len()) as u32)),
+                value,
+                interval,
+                chance: Some(chance),
+                ..row.clone()
             })
             .collect::<Vec<MetricRow>>()
     };
     scopes(study).flat_map(of_scope).collect()
+}
+
+/// Share of hits under uniform routing of stretches of these lengths, by size.
+fn chances(study: &Study<'_>, policy: Policy, sizes: &[usize], lengths: &[usize]) -> Vec<f64> {
+    let (shapes, layers) = (shapes(study), study.data.layers.len());
+    let in_turns = || uniform_shared(&shapes, lengths, sizes.len(), layers);
+    match policy {
+        Policy::Lru => in_turns()[0].clone(),
+        Policy::Lfu => in_turns()[1].clone(),
+        Policy::Static => {
+            let experts: usize = shapes.iter().map(|(experts, _)| experts).sum();
+            sizes.iter().map(|size| ((size * layers) as f64 / experts as f64).min(1.0)).collect()
+        }
+        Policy::Belady => {
+            let sizes: Vec<usize> = sizes.iter().map(|size| size * layers).collect();
+            uniform_shared_belady(&shapes, lengths, &sizes)
+        }
+    }
 }
 
 /// Hits by size and lookups, `[G, sizes + 1]`.
@@ -149,12 +169,11 @@ fn bound<'a>(
     sizes: &[usize],
     layers: usize,
 ) -> Vec<f64> {
+    let sizes: Vec<usize> = sizes.iter().map(|size| size * layers).collect();
     let mut row = vec![0.0; sizes.len() + 1];
     for requests in sequences {
         let future = Future::of(&requests);
-        for (sum, size) in row.iter_mut().zip(sizes) {
-            let mut hits = 0u64;
-            belady_hits(&future, Start::Loaded, size * layers, |_, more| hits += u64::from(more));
+        for (sum, hits) in row.iter_mut().zip(belady_hits(&future, Start::Loaded, &sizes)) {
             *sum += hits as f64;
         }
         row[sizes.len()] += future.uses() as f64;

@@ -4,6 +4,7 @@ use crate::counts::{LayerCounts, column_sums};
 use crate::data::LayerData;
 use crate::metric::{Metric, Need};
 use crate::parallel;
+use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
 use crate::study::Study;
 
@@ -30,52 +31,32 @@ fn of_layer(study: &Study<'_>, layer: &LayerData, counts: &LayerCounts) -> Vec<M
     let experts = layer.experts;
     let [choosing, measuring] = study.halves();
     let choose = column_sums(&counts.rows(&choosing.units, None), experts);
-    let mut order: Vec<usize> = (0..experts).collect();
-    order.sort_by(|&a, &b| choose[b].total_cmp(&choose[a]));
-    // [U, E], hottest first.
-    let mut rows = counts.rows(&measuring.units, None);
-    let mut unit = vec![0.0; experts];
-    for row in rows.chunks_exact_mut(experts.max(1)) {
-        for (to, &expert) in unit.iter_mut().zip(&order) {
-            *to = row[expert];
-        }
-        row.copy_from_slice(&unit);
-    }
-    let estimate = served(&column_sums(&rows, experts));
-    if choose.iter().sum::<f64>() <= 0.0 || estimate.iter().any(|share| share.is_nan()) {
+    if choose.iter().sum::<f64>() <= 0.0 {
         return Vec::new();
     }
-    let resamples = &measuring.resamples;
-    let mut resampled = vec![Vec::with_capacity(resamples.len()); experts];
-    resamples.each_sum(resamples.len(), &rows, experts, |_, sums| {
-        for (values, share) in resampled.iter_mut().zip(served(sums)) {
-            values.push(share);
-        }
-    });
+    let mut order: Vec<usize> = (0..experts).collect();
+    order.sort_by(|&a, &b| choose[b].total_cmp(&choose[a]));
+    // Selections of the first m, hottest first, and of all: [U, E + 1].
+    let mut served = Vec::with_capacity(measuring.units.len() * (experts + 1));
+    for row in counts.rows(&measuring.units, None).chunks_exact(experts.max(1)) {
+        let mut sum = 0.0;
+        served.extend(order.iter().map(|&expert| {
+            sum += row[expert];
+            sum
+        }));
+        served.push(sum);
+    }
+    let estimates = column_ratios(&served, experts + 1, measuring).unwrap_or_default();
     let row = study.row(LORENZ.name, LORENZ.unit, study.overall());
     (1u32..)
-        .zip(&estimate)
-        .zip(&mut resampled)
-        .map(|((size, &value), values)| MetricRow {
+        .zip(estimates)
+        .map(|(size, (value, interval))| MetricRow {
             layer: Some(layer.layer),
             index: Some(Index::Size(size)),
             value,
-            interval: resamples.interval(value, values, (0.0, 1.0)),
+            interval,
             chance: Some(f64::from(size) / experts as f64),
             ..row.clone()
-        })
-        .collect()
-}
-
-/// Share of all counts in the first m, for each m; NaN where there are none.
-fn served(counts: &[f64]) -> Vec<f64> {
-    let total: f64 = counts.iter().sum();
-    let mut sum = 0.0;
-    counts
-        .iter()
-        .map(|count| {
-            sum += count;
-            sum / total
         })
         .collect()
 }

@@ -7,14 +7,14 @@ use crate::study::Study;
 
 /// Rows of each: layer x size (G = 2, 4, 8, ... GPUs that divide E, two experts on each at least);
 /// none x size: the mean over layers. Interval: bootstrap over the sequences that measure, the
-/// placement kept. Uniform routing tends to 1 as T grows.
+/// placement kept.
 pub(crate) const GPU_IMBALANCE: Metric = Metric {
     name: "gpu_imbalance",
     title: "GPU imbalance, experts in order",
     unit: "ratio",
     formula: "load of the busiest of G GPUs / mean load, E/G experts on each in order; on the half of the \
               sequences that measures",
-    chance: "",
+    chance: "the mean over 200 simulated uniform runs of as many tokens, which tends to 1 as T grows",
     source: "A layer is done when its busiest GPU is",
     needs: &[Need::Ids],
     compute: |study| {
@@ -27,7 +27,7 @@ pub(crate) const GPU_IMBALANCE_PACKED: Metric = Metric {
     title: "GPU imbalance, experts packed",
     unit: "ratio",
     formula: "as gpu_imbalance, with experts packed by their load in the other half of the sequences",
-    chance: "",
+    chance: "as for `gpu_imbalance`, packed by one uniform run and measured on another",
     source: "Balanced packing of DeepSeek's EPLB, without redundant experts",
     needs: &[Need::Ids],
     compute: |study| rows(study, &GPU_IMBALANCE_PACKED, |loads, gpus| balanced(loads, gpus, 0)),
@@ -38,7 +38,7 @@ pub(crate) const GPU_IMBALANCE_EPLB: Metric = Metric {
     title: "GPU imbalance, experts replicated and packed",
     unit: "ratio",
     formula: "as gpu_imbalance_packed, with one redundant expert per GPU",
-    chance: "",
+    chance: "as for `gpu_imbalance_packed`, with the redundant experts",
     source: "DeepSeek's EPLB, global policy (github.com/deepseek-ai/EPLB)",
     needs: &[Need::Ids],
     compute: |study| rows(study, &GPU_IMBALANCE_EPLB, |loads, gpus| balanced(loads, gpus, gpus)),
@@ -68,6 +68,7 @@ fn rows(
             index: Some(Index::Size(found.gpus as u32)),
             value: found.value,
             interval: found.interval,
+            chance: found.chance,
             ..row.clone()
         })
         .collect()

@@ -8,7 +8,9 @@ use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::row::{Index, MetricRow};
 use crate::runs::phase_runs;
-use crate::study::Study;
+use crate::study::{Scope, Study};
+
+use super::table_rows::table_rows;
 
 /// Rows: layer x lag; layer x phase x lag; layer x domain x lag (powers of two). A pair belongs to the
 /// phase of its later token. Interval: bootstrap over sequences.
@@ -36,27 +38,16 @@ fn of_layer(study: &Study<'_>, layer: &LayerData) -> Vec<MetricRow> {
         return Vec::new();
     }
     let table = count(study, layer);
-    let mut rows = Vec::new();
-    for scope in study.scopes() {
-        let row = study.row(REUSE.name, REUSE.unit, scope);
-        for (lag, estimate) in (1u32..).zip(table.ratios(scope, (0.0, 1.0))) {
+    let chance = layer.top_k as f64 / layer.experts as f64;
+    let of_scope = |scope: &Scope| {
+        table_rows(study, &REUSE, layer, scope, &table, (0.0, 1.0), |column| {
+            let lag = column as u32 + 1;
             // Domains are many, and the curve is smooth.
-            if scope.domain.is_some() && !lag.is_power_of_two() {
-                continue;
-            }
-            if let Some((value, interval)) = estimate {
-                rows.push(MetricRow {
-                    layer: Some(layer.layer),
-                    index: Some(Index::Lag(lag)),
-                    value,
-                    interval,
-                    chance: Some(layer.top_k as f64 / layer.experts as f64),
-                    ..row.clone()
-                });
-            }
-        }
-    }
-    rows
+            let shown = scope.domain.is_none() || lag.is_power_of_two();
+            shown.then_some((Index::Lag(lag), chance))
+        })
+    };
+    study.scopes().iter().flat_map(of_scope).collect()
 }
 
 /// Shared experts and k times the pairs, by lag.

@@ -1,12 +1,14 @@
 //! Saliency of experts, and what pruning the least salient would remove.
 
+use crate::chance::UniformCounts;
 use crate::counts::column_sums;
 use crate::data::LayerData;
 use crate::metric::{Metric, Need};
 use crate::parallel;
+use crate::ratio::Estimate;
 use crate::row::{Index, MetricRow};
 use crate::simulate::saliency::{Saliency, removed};
-use crate::study::{Scope, Study};
+use crate::study::Study;
 
 const NEEDS: &[Need] = &[Need::Ids, Need::Weights, Need::OutputNorms];
 
@@ -20,7 +22,7 @@ pub(crate) const SALIENCY_REAP: Metric = Metric {
     chance: "",
     source: "Router-weighted Expert Activation Pruning (Lasby et al. 2025, arXiv 2510.13999)",
     needs: NEEDS,
-    compute: |study| by_expert(study, &SALIENCY_REAP, Saliency::reap),
+    compute: |study| rows(study, &SALIENCY_REAP, expert, |layer| &layer.reap, |_| None),
 };
 
 /// Rows: layer x expert. Interval: bootstrap over sequences.
@@ -33,7 +35,7 @@ pub(crate) const SALIENCY_EAN: Metric = Metric {
     source: "Expert activation norm, a baseline of REAP (arXiv 2510.13999); frequency, the other one, is \
              `utilisation`",
     needs: NEEDS,
-    compute: |study| by_expert(study, &SALIENCY_EAN, |saliency| saliency.norms.clone()),
+    compute: |study| rows(study, &SALIENCY_EAN, expert, |layer| &layer.ean, |_| None),
 };
 
 /// Rows: layer x size (n = 1..E). Interval: bootstrap over sequences, the ranking kept.
@@ -42,10 +44,12 @@ pub(crate) const PRUNED_TRAFFIC: Metric = Metric {
     title: "Traffic removed by pruning",
     unit: "ratio",
     formula: "share of the selections that fall on the n experts with the least REAP saliency",
-    chance: "n/E",
+    chance: "as for `pruned_saliency`; about n/E",
     source: "What the remaining experts would have to take over; ranked and measured on the same tokens",
     needs: NEEDS,
-    compute: |study| by_size(study, &PRUNED_TRAFFIC, |saliency| saliency.selections.clone()),
+    compute: |study| {
+        rows(study, &PRUNED_TRAFFIC, size, |layer| &layer.traffic, |layer| Some(&layer.chance[0]))
+    },
 };
 
 /// Rows as `pruned_traffic`.
@@ -54,82 +58,182 @@ pub(crate) const PRUNED_SALIENCY: Metric = Metric {
     title: "Saliency removed by pruning",
     unit: "ratio",
     formula: "share of the sum of REAP saliencies that the n experts with the least of it have",
-    chance: "n/E",
+    chance: "its expectation if all experts added alike: uniform routing of T tokens, and for every selection \
+             a weighted norm with the mean and variance of the layer's. It is below n/E, since the experts \
+             that look least are chosen on the tokens that measure them, and tends to n/E as T grows",
     source: "Against pruned_traffic: what is lost for what is saved",
     needs: NEEDS,
-    compute: |study| by_size(study, &PRUNED_SALIENCY, Saliency::reap),
+    compute: |study| {
+        rows(study, &PRUNED_SALIENCY, size, |layer| &layer.saliency, |layer| Some(&layer.chance[1]))
+    },
 };
 
-/// A statistic of sums, by expert or size.
-type Statistic = fn(&Saliency) -> Vec<f64>;
-
-fn by_expert(study: &Study<'_>, metric: &Metric, of: Statistic) -> Vec<MetricRow> {
-    let index = |expert: usize| Index::Expert(expert as u16);
-    rows(study, metric, index, (0.0, f64::MAX), |_, saliency| of(saliency))
+/// The four statistics of one layer, from one pass over its tokens and one over the resamples.
+pub(crate) struct LayerSaliency {
+    /// Model layer.
+    layer: u16,
+    /// By expert, `[E]`.
+    reap: Vec<Estimate>,
+    ean: Vec<Estimate>,
+    /// By number of experts pruned, `[E]`.
+    traffic: Vec<Estimate>,
+    saliency: Vec<Estimate>,
+    /// Chance levels of the two.
+    chance: [Vec<f64>; 2],
 }
 
-fn by_size(study: &Study<'_>, metric: &Metric, of: Statistic) -> Vec<MetricRow> {
-    let index = |place: usize| Index::Size(place as u32 + 1);
-    rows(study, metric, index, (0.0, 1.0), |order, saliency| removed(&of(saliency), order))
+fn expert(place: usize) -> Index {
+    Index::Expert(place as u16)
 }
 
-/// One row per value of a statistic, which gets the ranking of the whole run and the sums of it or of
-/// a resample.
+fn size(place: usize) -> Index {
+    Index::Size(place as u32 + 1)
+}
+
 fn rows(
     study: &Study<'_>,
     metric: &Metric,
-    index: impl Fn(usize) -> Index + Sync,
-    bounds: (f64, f64),
-    of: impl Fn(&[usize], &Saliency) -> Vec<f64> + Sync,
+    index: fn(usize) -> Index,
+    estimates: fn(&LayerSaliency) -> &[Estimate],
+    chance: fn(&LayerSaliency) -> Option<&[f64]>,
 ) -> Vec<MetricRow> {
-    let scope = study.overall();
-    let row = study.row(metric.name, metric.unit, scope);
-    let of_layer = |layer: &LayerData| {
-        let sums = sums(study, layer, scope)?;
-        let width = 3 * layer.experts;
-        let whole = split(&column_sums(&sums, width));
-        let order = whole.least_salient();
-        let values = of(&order, &whole);
-        let mut resampled = vec![Vec::with_capacity(scope.resamples.len()); values.len()];
-        let mut drawn = vec![0.0; width];
-        for r in 0..scope.resamples.len() {
-            scope.resamples.sums(r, &sums, &mut drawn);
-            for (all, value) in resampled.iter_mut().zip(of(&order, &split(&drawn))) {
-                all.push(value);
-            }
-        }
-        let to_row = |(place, (value, resampled)): (usize, (f64, &mut Vec<f64>))| MetricRow {
+    let row = study.row(metric.name, metric.unit, study.overall());
+    let of_layer = |layer| {
+        let chance = chance(layer);
+        let to_row = |(place, &(value, interval)): (usize, &Estimate)| MetricRow {
             layer: Some(layer.layer),
             index: Some(index(place)),
             value,
-            interval: scope.resamples.interval(value, resampled, bounds),
-            chance: match index(place) {
-                Index::Size(pruned) => Some(f64::from(pruned) / layer.experts as f64),
-                _ => None,
-            },
+            interval,
+            chance: chance.and_then(|chance| chance.get(place).copied()),
             ..row.clone()
         };
-        Some(values.into_iter().zip(&mut resampled).enumerate().map(to_row).collect::<Vec<_>>())
+        estimates(layer).iter().enumerate().map(to_row).collect::<Vec<_>>()
     };
-    parallel::map(&study.data.layers, of_layer).into_iter().flatten().flatten().collect()
+    study.saliency().iter().flat_map(of_layer).collect()
 }
 
-/// Selections, norms and weighted norms by group, `[U, 3E]`.
-fn sums(study: &Study<'_>, layer: &LayerData, scope: &Scope) -> Option<Vec<f64>> {
-    let mut groups = vec![Saliency::new(layer.experts); study.groups.len()];
+impl LayerSaliency {
+    /// Of the layers that recorded weights and norms.
+    pub(crate) fn all(study: &Study<'_>) -> Vec<Self> {
+        parallel::map(&study.data.layers, |layer| Self::new(study, layer))
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn new(study: &Study<'_>, layer: &LayerData) -> Option<Self> {
+        let scope = study.overall();
+        let experts = layer.experts;
+        let (units, whole) = sums(study, layer)?;
+        let order = whole.least_salient();
+        let reap = whole.reap();
+        let estimates = [
+            reap.clone(),
+            whole.norms.clone(),
+            removed(&whole.selections, &order),
+            removed(&reap, &order),
+        ];
+        let resamples = &scope.resamples;
+        let mut resampled = [(); 4].map(|()| vec![Vec::with_capacity(resamples.len()); experts]);
+        let [of_reap, of_ean, of_traffic, of_saliency] = &mut resampled;
+        resamples.each_sum(resamples.len(), &units, 3 * experts, |_, sums| {
+            let (selections, rest) = sums.split_at(experts);
+            let (norms, weighted) = rest.split_at(experts);
+            let reap = |expert: usize| {
+                let count = selections[expert];
+                if count > 0.0 { weighted[expert] / count } else { 0.0 }
+            };
+            let (traffic, saliency) =
+                (selections.iter().sum::<f64>(), (0..experts).map(reap).sum::<f64>());
+            let (mut traffic_gone, mut saliency_gone) = (0.0, 0.0);
+            for (place, &pruned) in order.iter().enumerate() {
+                of_reap[place].push(reap(place));
+                of_ean[place].push(norms[place]);
+                traffic_gone += selections[pruned];
+                saliency_gone += reap(pruned);
+                of_traffic[place].push(share(traffic_gone, traffic));
+                of_saliency[place].push(share(saliency_gone, saliency));
+            }
+        });
+        let bounds = [(0.0, f64::MAX), (0.0, f64::MAX), (0.0, 1.0), (0.0, 1.0)];
+        let mut found = estimates.into_iter().zip(resampled).zip(bounds).map(
+            |((values, mut resampled), bounds)| {
+                values
+                    .into_iter()
+                    .zip(&mut resampled)
+                    .map(|(value, resampled)| (value, resamples.interval(value, resampled, bounds)))
+                    .collect::<Vec<Estimate>>()
+            },
+        );
+        Some(Self {
+            layer: layer.layer,
+            reap: found.next()?,
+            ean: found.next()?,
+            traffic: found.next()?,
+            saliency: found.next()?,
+            chance: chance(layer, &whole),
+        })
+    }
+}
+
+/// A part of a total, as [`removed`] has it: 0 of nothing.
+fn share(part: f64, total: f64) -> f64 {
+    if total > 0.0 { (part / total).min(1.0) } else { 0.0 }
+}
+
+/// Selections, norms and weighted norms by group, `[U, 3E]`, and their sums.
+fn sums(study: &Study<'_>, layer: &LayerData) -> Option<(Vec<f64>, Saliency)> {
+    let experts = layer.experts;
+    let mut groups = vec![Saliency::new(experts); study.groups.len()];
     for (index, sequence) in study.data.sequences.iter().enumerate() {
         let group = &mut groups[study.groups.of_sequence(index)];
         group.add(layer, sequence.start..sequence.end)?;
     }
     let of_unit = |&group: &u32| {
-        let Saliency { selections, norms, weighted } = &groups[group as usize];
+        let Saliency { selections, norms, weighted, .. } = &groups[group as usize];
         [selections.as_slice(), norms, weighted].concat()
     };
-    Some(scope.units.iter().flat_map(of_unit).collect())
+    let units: Vec<f64> = study.overall().units.iter().flat_map(of_unit).collect();
+    let totals = column_sums(&units, 3 * experts);
+    let whole = Saliency {
+        selections: totals[..experts].to_vec(),
+        norms: totals[experts..2 * experts].to_vec(),
+        weighted: totals[2 * experts..].to_vec(),
+        squares: groups.iter().map(|group| group.squares).sum(),
+    };
+    Some((units, whole))
 }
 
-fn split(sums: &[f64]) -> Saliency {
-    let (selections, rest) = sums.split_at(sums.len() / 3);
-    let (norms, weighted) = rest.split_at(rest.len() / 2);
-    Saliency { selections: selections.to_vec(), norms: norms.to_vec(), weighted: weighted.to_vec() }
+/// Uniform runs behind the chance levels.
+const DRAWS: usize = 256;
+
+/// Traffic and saliency removed, by number of experts pruned, if all experts added alike.
+///
+/// The sum of c weighted norms is drawn as a normal number with c times their mean and variance, which
+/// is what the sum of many is near.
+fn chance(layer: &LayerData, whole: &Saliency) -> [Vec<f64>; 2] {
+    let experts = layer.experts;
+    let selections: f64 = whole.selections.iter().sum();
+    let tokens = (selections / layer.top_k as f64).round() as u64;
+    let mut sums = [(); 2].map(|()| vec![0.0; experts]);
+    let Some(mut uniform) = UniformCounts::new(experts, layer.top_k).filter(|_| tokens > 0) else {
+        return sums;
+    };
+    let mean = whole.weighted.iter().sum::<f64>() / selections;
+    let spread = (whole.squares / selections - mean * mean).max(0.0).sqrt();
+    let mut drawn = Saliency::new(experts);
+    for _ in 0..DRAWS {
+        uniform.draw(tokens, &mut drawn.selections);
+        for (weighted, &count) in drawn.weighted.iter_mut().zip(&drawn.selections) {
+            *weighted = (count * mean + count.sqrt() * spread * uniform.rng.normal()).max(0.0);
+        }
+        let order = drawn.least_salient();
+        for (sums, values) in sums.iter_mut().zip([&drawn.selections, &drawn.reap()]) {
+            for (sum, share) in sums.iter_mut().zip(removed(values, &order)) {
+                *sum += share / DRAWS as f64;
+            }
+        }
+    }
+    sums
 }

@@ -1,9 +1,10 @@
 //! Which experts serve which domains.
 
-use crate::counts::{LayerCounts, column_sums};
+use crate::counts::LayerCounts;
 use crate::data::LayerData;
 use crate::metric::{Metric, Need};
 use crate::parallel;
+use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
 use crate::study::{Scope, Study};
 
@@ -45,31 +46,18 @@ fn of_domain(
         rows.extend_from_slice(unit);
         rows.push(tokens);
     }
-    let sums = column_sums(&rows, experts + 1);
-    if sums[experts] <= 0.0 {
-        return Vec::new();
-    }
-    let mut resampled = vec![Vec::with_capacity(scope.resamples.len()); experts];
-    scope.resamples.each_sum(scope.resamples.len(), &rows, experts + 1, |_, drawn| {
-        for (values, count) in resampled.iter_mut().zip(drawn) {
-            values.push(count / drawn[experts]);
-        }
-    });
+    let estimates = column_ratios(&rows, experts + 1, scope).unwrap_or_default();
     let row = study.row(DOMAIN_SPECIALISATION.name, DOMAIN_SPECIALISATION.unit, scope);
     (0..)
-        .zip(&sums[..experts])
-        .zip(&mut resampled)
-        .map(|((expert, count), values)| {
-            let value = count / sums[experts];
-            MetricRow {
-                layer: Some(layer.layer),
-                index: Some(Index::Expert(expert)),
-                domain: Some(study.data.domains[usize::from(domain)].clone()),
-                value,
-                interval: scope.resamples.interval(value, values, (0.0, 1.0)),
-                chance: Some(layer.top_k as f64 / experts as f64),
-                ..row.clone()
-            }
+        .zip(estimates)
+        .map(|(expert, (value, interval))| MetricRow {
+            layer: Some(layer.layer),
+            index: Some(Index::Expert(expert)),
+            domain: Some(study.data.domains[usize::from(domain)].clone()),
+            value,
+            interval,
+            chance: Some(layer.top_k as f64 / experts as f64),
+            ..row.clone()
         })
         .collect()
 }

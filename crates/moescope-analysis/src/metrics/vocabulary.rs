@@ -8,7 +8,8 @@ use crate::parallel;
 use crate::row::MetricRow;
 use crate::study::Study;
 
-/// Rows: layer. Interval: bootstrap over sequences, first order, for the ids that occurred.
+/// Rows: layer; layer x phase; layer x domain. Interval: bootstrap over sequences, first order, for the ids
+/// that occurred.
 pub(crate) const VOCABULARY_SPECIALISATION: Metric = Metric {
     name: "vocabulary_specialisation",
     title: "Vocabulary specialisation, input token",
@@ -68,16 +69,25 @@ pub struct Specialists {
     pub next: Vec<Specialist>,
 }
 
-/// One layer: the mean over ids, its chance level, and what each group moves the mean by.
+/// One layer.
 pub(crate) struct LayerVocabulary {
+    /// By scope.
+    means: Vec<Mean>,
+    /// Of the whole run.
+    specialists: Vec<Specialist>,
+}
+
+/// The mean over ids with its chance level, and what each group moves the mean by, `[G]`.
+struct Mean {
     estimate: Option<(f64, f64)>,
     influence: Vec<f64>,
-    specialists: Vec<Specialist>,
 }
 
 impl LayerVocabulary {
     pub(crate) fn all(study: &Study<'_>, which: Which) -> Vec<Self> {
-        let occurrences = study.occurrences(which);
+        // Those of the whole run first.
+        let occurrences: Vec<Occurrences> =
+            parallel::map(study.scopes(), |scope| Occurrences::new(study, scope, which));
         // The groups of the tokens: their ids take them all over the run.
         let mut group_of = vec![0u32; study.data.len()];
         for (index, sequence) in study.data.sequences.iter().enumerate() {
@@ -88,7 +98,10 @@ impl LayerVocabulary {
             study.data.layers.iter().map(|layer| (layer.experts, layer.top_k)).collect();
         shapes.sort_unstable();
         shapes.dedup();
-        let sizes = || occurrences.frequent(LEAST).map(|(_, tokens)| tokens.len() as u32);
+        let sizes = || {
+            let frequent = occurrences.iter().flat_map(|scope| scope.frequent(LEAST));
+            frequent.map(|(_, tokens)| tokens.len() as u32)
+        };
         let maxima: Vec<ExpectedMaximum> = parallel::map(&shapes, |&(experts, top_k)| {
             ExpectedMaximum::new(experts, top_k, sizes())
         });
@@ -96,22 +109,45 @@ impl LayerVocabulary {
             let shape = shapes.binary_search(&(layer.experts, layer.top_k));
             // Found: every layer's shape is in the list.
             let maximum = &maxima[shape.unwrap_or(0)];
-            Self::new(study, layer, occurrences, which, &group_of, maximum)
+            let mut specialists = Vec::new();
+            let means = std::iter::zip(study.scopes(), &occurrences)
+                .map(|(scope, occurrences)| {
+                    let found = scope.is_whole().then_some(&mut specialists);
+                    Mean::new(study, layer, occurrences, &group_of, maximum, found)
+                })
+                .collect();
+            let texts = study.data.tokens.texts.as_ref();
+            let named = |(_, first, specialist): Candidate| {
+                let text = texts.map_or_else(String::new, |texts| {
+                    texts.of(first as usize + which as usize).to_owned()
+                });
+                Specialist { text, ..specialist }
+            };
+            Self { means, specialists: specialists.into_iter().map(named).collect() }
         })
     }
 
+    pub(crate) fn specialists(&self) -> &[Specialist] {
+        &self.specialists
+    }
+}
+
+/// How far above chance it is at least, its first token, and the specialist without its text.
+type Candidate = (f64, u32, Specialist);
+
+impl Mean {
+    /// `specialists` gets the ids furthest above chance.
     fn new(
         study: &Study<'_>,
         layer: &LayerData,
         occurrences: &Occurrences,
-        which: Which,
         group_of: &[u32],
         maximum: &ExpectedMaximum,
+        mut specialists: Option<&mut Vec<Candidate>>,
     ) -> Self {
         let mut influence = vec![0.0; study.groups.len()];
         let mut counts = vec![0u32; layer.experts];
         let (mut shares, mut chances, mut ids) = (0.0, 0.0, 0u32);
-        let mut specialists: Vec<(f64, u32, Specialist)> = Vec::new();
         for (token_id, tokens) in occurrences.frequent(LEAST) {
             counts.fill(0);
             let mut routed = 0u32;
@@ -143,38 +179,31 @@ impl LayerVocabulary {
                         (took - share) / f64::from(routed);
                 }
             }
+            let Some(specialists) = &mut specialists else {
+                continue;
+            };
             let expert = expert as u16;
             let text = String::new();
             let found = Specialist { token_id, text, expert, occurrences: routed, share, chance };
             specialists.push((lower_bound(share, routed) - chance, tokens[0], found));
             // Now and then, so that memory does not grow with the vocabulary.
             if specialists.len() >= 64 * KEPT {
-                keep(&mut specialists);
+                keep(specialists);
             }
         }
-        keep(&mut specialists);
-        let texts = study.data.tokens.texts.as_ref();
-        let named = |(_, first, specialist): (f64, u32, Specialist)| {
-            let text = texts.map_or_else(String::new, |texts| {
-                texts.of(first as usize + which as usize).to_owned()
-            });
-            Specialist { text, ..specialist }
-        };
+        if let Some(specialists) = specialists {
+            keep(specialists);
+        }
         let count = f64::from(ids.max(1));
         Self {
             estimate: (ids > 0).then_some((shares / count, chances / count)),
             influence: influence.into_iter().map(|sum| sum / count).collect(),
-            specialists: specialists.into_iter().map(named).collect(),
         }
-    }
-
-    pub(crate) fn specialists(&self) -> &[Specialist] {
-        &self.specialists
     }
 }
 
 /// Keeps those furthest above chance.
-fn keep(specialists: &mut Vec<(f64, u32, Specialist)>) {
+fn keep(specialists: &mut Vec<Candidate>) {
     specialists.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.token_id.cmp(&b.2.token_id)));
     specialists.truncate(KEPT);
 }
@@ -187,17 +216,21 @@ fn lower_bound(share: f64, n: u32) -> f64 {
 }
 
 fn rows(study: &Study<'_>, metric: &Metric, which: Which) -> Vec<MetricRow> {
-    let scope = study.overall();
-    std::iter::zip(&study.data.layers, study.vocabulary(which))
-        .filter_map(|(layer, vocabulary)| {
-            let (value, chance) = vocabulary.estimate?;
-            Some(MetricRow {
+    let mut rows = Vec::new();
+    for (layer, vocabulary) in study.data.layers.iter().zip(study.vocabulary(which)) {
+        for (scope, mean) in study.scopes().iter().zip(&vocabulary.means) {
+            let Some((value, chance)) = mean.estimate else {
+                continue;
+            };
+            let influence = scope.of_units(&mean.influence);
+            rows.push(MetricRow {
                 layer: Some(layer.layer),
                 value,
-                interval: scope.resamples.linear_interval(value, &vocabulary.influence, (0.0, 1.0)),
+                interval: scope.resamples.linear_interval(value, &influence, (0.0, 1.0)),
                 chance: Some(chance),
                 ..study.row(metric.name, metric.unit, scope)
-            })
-        })
-        .collect()
+            });
+        }
+    }
+    rows
 }

@@ -7,7 +7,9 @@ use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::row::{Index, MetricRow};
 use crate::runs::phase_runs;
-use crate::study::Study;
+use crate::study::{Scope, Study};
+
+use super::table_rows::table_rows;
 
 /// Rows: layer x size; layer x phase x size; layer x domain x size; sizes are powers of two from 2 to
 /// 1024. Windows lie end to end from the start of each phase of a sequence; an incomplete last one
@@ -33,25 +35,15 @@ fn compute(study: &Study<'_>) -> Vec<MetricRow> {
 
 fn of_layer(study: &Study<'_>, layer: &LayerData) -> Vec<MetricRow> {
     let table = count(study, layer);
-    let mut rows = Vec::new();
-    for scope in study.scopes() {
-        let row = study.row(WORKING_SET.name, WORKING_SET.unit, scope);
-        let bounds = (1.0, layer.experts as f64);
-        for (level, estimate) in (1u32..).zip(table.ratios(scope, bounds)) {
-            if let Some((value, interval)) = estimate {
-                let size = 1u32 << level;
-                rows.push(MetricRow {
-                    layer: Some(layer.layer),
-                    index: Some(Index::Size(size)),
-                    value,
-                    interval,
-                    chance: Some(expected_distinct(layer.experts, layer.top_k, f64::from(size))),
-                    ..row.clone()
-                });
-            }
-        }
-    }
-    rows
+    let bounds = (1.0, layer.experts as f64);
+    let of_scope = |scope: &Scope| {
+        table_rows(study, &WORKING_SET, layer, scope, &table, bounds, |column| {
+            let size = 2u32 << column;
+            let chance = expected_distinct(layer.experts, layer.top_k, f64::from(size));
+            Some((Index::Size(size), chance))
+        })
+    };
+    study.scopes().iter().flat_map(of_scope).collect()
 }
 
 /// Distinct experts and windows, by level.

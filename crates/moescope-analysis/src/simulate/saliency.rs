@@ -38,13 +38,15 @@ pub struct Saliency {
     pub norms: Vec<f64>,
     /// Sum of the norms times the renormalised weights, `[E]`.
     pub weighted: Vec<f64>,
+    /// Sum of the squares of the norms times the renormalised weights, over all experts.
+    pub squares: f64,
 }
 
 impl Saliency {
     /// Nothing yet, for E experts.
     pub fn new(experts: usize) -> Self {
         let zero = || vec![0.0; experts];
-        Self { selections: zero(), norms: zero(), weighted: zero() }
+        Self { selections: zero(), norms: zero(), weighted: zero(), squares: 0.0 }
     }
 
     /// Over tokens of a layer; `None` where it has no weights or no output norms. A token in which
@@ -76,7 +78,9 @@ impl Saliency {
             for (id, weight, norm) in selected {
                 self.selections[id] += 1.0;
                 self.norms[id] += norm;
-                self.weighted[id] += weight / total * norm;
+                let weighted = weight / total * norm;
+                self.weighted[id] += weighted;
+                self.squares += weighted * weighted;
             }
         }
         Some(())

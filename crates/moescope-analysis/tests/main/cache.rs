@@ -163,17 +163,24 @@ proptest! {
     }
 
     #[test]
-    fn one_size_at_a_time_is_the_stack((experts, top_k, ids) in any_layer(70, 40)) {
+    fn a_few_sizes_at_once_are_the_stack(
+        (experts, top_k, ids) in any_layer(70, 40),
+        step in 1usize..20,
+    ) {
         let requests = LayerRequests::new(&ids, top_k, experts);
         let [_, _, _, empty, loaded] = curves(&requests, &vec![0.0; experts]);
         let future = Future::of(&requests);
-        for size in 1..=experts {
-            for (start, curve) in [(Start::Empty, &empty), (Start::Loaded, &loaded)] {
-                let mut sum = 0;
-                belady_hits(&future, start, size, |_, hits| sum += u64::from(hits));
-                prop_assert_eq!(sum, curve[size - 1], "{:?}, size {}", start, size);
+        for (start, curve) in [(Start::Empty, &empty), (Start::Loaded, &loaded)] {
+            // Beyond all experts too, where nothing more can be hit.
+            let sizes: Vec<usize> = (1..=experts + step).step_by(step).collect();
+            let expected: Vec<u64> = sizes.iter().map(|size| curve[*size.min(&experts) - 1]).collect();
+            prop_assert_eq!(belady_hits(&future, start, &sizes), expected, "{:?}", start);
+            for size in [1, experts.div_ceil(2), experts] {
+                prop_assert_eq!(belady_hits(&future, start, &[size]), [curve[size - 1]]);
             }
         }
+        prop_assert_eq!(belady_hits(&future, Start::Loaded, &[]), Vec::<u64>::new());
+        prop_assert_eq!(belady_hits(&future, Start::Loaded, &[0, 0]), [0, 0]);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Two runs side by side.
 
 use moescope_analysis::{
-    Index, LayerData, Options, Refusal, RunData, TokenWise, analyze_data, compare, distinct_names,
-    findings,
+    COMPARISON_COLUMNS, Index, LayerData, MetricRow, Options, Refusal, RunData, TokenWise,
+    analyze_data, compare, distinct_names, findings, write_comparison_parquet,
 };
 use moescope_trace::Phase;
+use polars::prelude::{ParquetReader, SerReader};
 
 use crate::support::{FAST, SMALL, close, run, steps, uniform, uniformly};
 
@@ -354,4 +355,25 @@ fn speed_and_memory() {
     assert!((row.value - 1.0).abs() < 0.1, "{row:?}");
     other.steps = Default::default();
     assert_eq!(why(&compare(&base, &other, &FAST), "speed"), Some(&Refusal::NoTimes));
+}
+
+#[test]
+fn a_comparison_as_parquet() {
+    let (a, b) = (uniform(SMALL, 3), uniform(SMALL, 4));
+    let comparison = compare(&a, &b, &FAST);
+    let mut bytes = Vec::new();
+    write_comparison_parquet(&comparison, &mut bytes).unwrap();
+    let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
+    assert_eq!(frame.get_column_names(), COMPARISON_COLUMNS);
+    assert_eq!(frame.height(), comparison.rows.len());
+    let numbers = |name: &str| -> Vec<Option<f64>> {
+        frame.column(name).unwrap().f64().unwrap().iter().collect()
+    };
+    let rows = &comparison.rows;
+    assert_eq!(numbers("value"), rows.iter().map(|row| Some(row.value)).collect::<Vec<_>>());
+    let low = |row: &MetricRow| row.interval.map(|interval| interval.0);
+    assert_eq!(numbers("low"), rows.iter().map(low).collect::<Vec<_>>());
+    assert_eq!(numbers("chance"), rows.iter().map(|row| row.chance).collect::<Vec<_>>());
+    let experts: Vec<Option<u32>> = frame.column("index").unwrap().u32().unwrap().iter().collect();
+    assert_eq!(experts.iter().flatten().count(), 2 * 16, "utilisation_difference, by expert");
 }

@@ -96,10 +96,22 @@ fn ids_only() {
             ("router_margin", "not recorded: router margin"),
             ("weight_by_rank", "not recorded: expert weights"),
             ("hit_rate_lru_warm", "not recorded: generated tokens after prompts"),
-            ("saliency_reap", "not recorded: expert weights, expert output norms"),
-            ("saliency_ean", "not recorded: expert weights, expert output norms"),
-            ("pruned_traffic", "not recorded: expert weights, expert output norms"),
-            ("pruned_saliency", "not recorded: expert weights, expert output norms"),
+            (
+                "saliency_reap",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
+            (
+                "saliency_ean",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
+            (
+                "pruned_traffic",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
+            (
+                "pruned_saliency",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
             ("distinct_experts", "not recorded: forward passes"),
             ("mean_logprob", "not recorded: log-probabilities"),
             ("throughput", "not recorded: end-to-end times"),
@@ -115,6 +127,28 @@ fn ids_only() {
     assert_eq!(analysis.rows_of("utilisation").count(), 2 * 16);
     assert_eq!(analysis.rows_of("domain_specialisation").count(), 2 * 3 * 16);
     assert_eq!(analysis.rows_of("domain_divergence").count(), 2 * 3);
+}
+
+#[test]
+fn one_layer_leads_nowhere() {
+    let analysis = analyze_data(&uniform(Shape { layers: 1, ..SMALL }, 1), &FAST);
+    let alone: Vec<&str> = analysis
+        .absent
+        .iter()
+        .filter(|absent| absent.reason == "not recorded: a second MoE layer")
+        .map(|absent| absent.metric)
+        .collect();
+    assert_eq!(
+        alone,
+        [
+            "path_information",
+            "expert_path",
+            "next_layer_recall",
+            "next_layer_exact",
+            "prefetch_hit_rate",
+            "prefetch_wasted"
+        ]
+    );
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn coactivation() {
     // Chosen on "a": (0 2) and (1 3) once each where half was expected, then (0 1).
     let pairs: Vec<Index> = analysis
         .rows_of("coactivation_lift")
-        .filter(|row| row.layer == Some(3))
+        .filter(|row| row.layer == Some(3) && row.domain.is_none())
         .filter_map(|row| row.index)
         .collect();
     assert_eq!(pairs, [Index::Pair(0, 2), Index::Pair(1, 3), Index::Pair(0, 1)]);

@@ -160,7 +160,7 @@ fn cold_start_by_hand() {
     close(ColdStart::new(3, 3, 5).held(3, 4), 9.0);
     close(cold.held(0, 3), 0.0);
     // All experts for every token: the bound hits what it holds.
-    let bound = uniform_belady(4, 4, 50);
+    let bound = uniform_belady(4, 4, &[50]);
     for (size, share) in (1..).zip(bound) {
         close(share, f64::from(size) / 4.0);
     }

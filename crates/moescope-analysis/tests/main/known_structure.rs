@@ -1,6 +1,7 @@
 //! Traces whose structure or locality was planted.
 
 use moescope_analysis::{Index, LayerData, Options, RunData, analyze_data};
+use moescope_trace::Phase;
 
 use crate::support::{FAST, SMALL, Shape, run, uniform, uniformly, with_token_ids};
 
@@ -24,6 +25,12 @@ fn a_planted_pair() {
         let row = analysis.row("coactivation", Some(1), Some(Index::Pair(i, j)), None, None);
         let row = row.unwrap();
         assert!((row.value - both / single).abs() < 0.03, "{row:?}");
+    }
+    // It is there in every domain; the strongest of each are the strongest of all.
+    for domain in SMALL.domains {
+        let index = Some(Index::Pair(3, 11));
+        let row = analysis.row("coactivation_lift", Some(1), index, Some(domain), None).unwrap();
+        assert!(row.interval.unwrap().0 > 1.5 * row.chance.unwrap(), "{row:?}");
     }
     // Popularity explains a part of it, since one pair of 16 experts makes both of them popular.
     let excess = |layer| analysis.row("coactivation_excess", Some(layer), None, None, None);
@@ -84,7 +91,7 @@ fn a_predictable_next_layer() {
     let bits = analysis.value("path_information", Some(0)).unwrap();
     assert!((3.98..=4.0).contains(&bits), "{bits}");
     let paths: Vec<_> = analysis.rows_of("expert_path").collect();
-    assert_eq!(paths.len(), 10);
+    assert_eq!(paths.len(), 10 * (1 + 3), "over all and in each of three domains");
     for row in paths {
         let Some(Index::Pair(i, j)) = row.index else { panic!("{row:?}") };
         assert_eq!((j, row.value), ((i * 5 + 3) % 16, 1.0));
@@ -207,5 +214,91 @@ fn uniform_traces_are_at_chance() {
         let (n, p) = (all as f64, 0.95);
         let least = n * p - 3.09 * (n * p * (1.0 - p)).sqrt();
         assert!(held as f64 >= least, "{metric}: {held} of {all} intervals hold the chance level");
+    }
+}
+
+#[test]
+fn structure_of_one_domain_and_phase() {
+    // In "rust" alone: a pair in half of the tokens of layer 1, generated ones all; and there the first
+    // choice of layer 1 follows from that of layer 0. Token 7 takes expert 6 of layer 0 there.
+    let mut data = run(SMALL, 6, |domain, layer, position, rng, chosen| {
+        if domain == 1 && layer == 1 && (position >= 30 || rng.unit() < 0.5) {
+            chosen.extend([11, 3]);
+        }
+        uniformly(rng, 16, 2, chosen);
+    });
+    with_token_ids(&mut data, 20, 3);
+    let rust = data.domains.iter().position(|domain| domain == "rust").unwrap();
+    for sequence in data.sequences.clone() {
+        data.tokens.phase[sequence.start + 30..sequence.end].fill(Phase::Decode);
+        if usize::from(sequence.domain) == rust {
+            for token in sequence.start..sequence.end {
+                if data.tokens.token_id[token] == 7 {
+                    plant(&mut data.layers[0], token, 6);
+                }
+            }
+        }
+    }
+    let analysis = analyze_data(&data, &Options::default());
+    let pair = Some(Index::Pair(3, 11));
+    let lift = |domain, phase| {
+        let row = analysis.row("coactivation", Some(1), pair, domain, phase).unwrap();
+        (row.value, row.interval)
+    };
+    // P(11 given 3): (1/2 + 1/2 / 120) / (1/2 + 1/2 / 8) in prompts, 1 in what was generated.
+    let (value, interval) = lift(Some("rust"), None);
+    let expected = (0.25 + 0.75 * (0.5 + 0.5 / 120.0)) / (0.25 + 0.75 * (0.5 + 0.5 / 8.0));
+    assert!((value - expected).abs() < 0.04, "{value} {expected}");
+    assert!(interval.unwrap().0 > 0.5);
+    // One of fifteen, elsewhere.
+    assert!(lift(Some("english"), None).0 < 0.2);
+    let (prefill, decode) = (lift(None, Some("prefill")).0, lift(None, Some("decode")).0);
+    assert!(decode > prefill + 0.05, "{prefill} {decode}");
+    let of = |metric: &str, layer, domain| {
+        analysis.row(metric, Some(layer), None, domain, None).unwrap()
+    };
+    for domain in SMALL.domains {
+        let excess = of("coactivation_excess", 1, Some(*domain));
+        let above = excess.interval.unwrap().0 > 1.3 * excess.chance.unwrap();
+        assert_eq!(above, *domain == "rust", "{excess:?}");
+        // One of 20 ids takes an expert always: (1 - 0.3) / 20 above chance.
+        let vocabulary = of("vocabulary_specialisation", 0, Some(*domain));
+        let above = vocabulary.value - vocabulary.chance.unwrap();
+        assert_eq!(above > 0.015, *domain == "rust", "{domain}: {vocabulary:?}");
+    }
+    // Rows of domains and of phases are there, and phases of a metric share its definition: the share
+    // of the whole lies between them.
+    for metric in ["path_information", "coactivation_excess", "vocabulary_specialisation"] {
+        let rows: Vec<_> = analysis.rows_of(metric).filter(|row| row.layer == Some(0)).collect();
+        let phases = rows.iter().filter(|row| row.phase.is_some()).count();
+        let domains = rows.iter().filter(|row| row.domain.is_some()).count();
+        assert_eq!((rows.len(), phases, domains), (6, 2, 3), "{metric}");
+    }
+}
+
+#[test]
+fn paths_of_one_domain() {
+    // In "rust" the first choice of layer 1 is that of layer 0.
+    let mut data = uniform(SMALL, 3);
+    let rust = data.domains.iter().position(|domain| domain == "rust").unwrap();
+    for sequence in data.sequences.clone() {
+        if usize::from(sequence.domain) == rust {
+            for token in sequence.start..sequence.end {
+                let first = data.layers[0].ids[2 * token];
+                let other = (first + 1) % 16;
+                data.layers[1].ids[2 * token..2 * token + 2].copy_from_slice(&[first, other]);
+            }
+        }
+    }
+    let analysis = analyze_data(&data, &Options::default());
+    for domain in SMALL.domains {
+        let of = |metric| analysis.row(metric, Some(0), None, Some(domain), None).unwrap();
+        let bits = of("path_information");
+        let known = bits.interval.unwrap().0 > 2.0 * bits.chance.unwrap();
+        assert_eq!(known, *domain == "rust", "{bits:?}");
+        let paths =
+            analysis.rows_of("expert_path").filter(|row| row.domain.as_deref() == Some(domain));
+        let mean = paths.map(|row| row.value).sum::<f64>() / 10.0;
+        assert!(if *domain == "rust" { mean == 1.0 } else { mean < 0.2 }, "{domain}: {mean}");
     }
 }

@@ -490,6 +490,7 @@ fn manifest(shape: &Shape) -> Manifest {
             max_tokens: shape.generated as u32,
             moe_impl: "selected".into(),
             timing_mode: TimingMode::EndToEnd,
+            saliency: false,
         },
         prompts_hash: "feed".into(),
         sequences: if shape.partial { shape.prompts as u32 + 9 } else { shape.prompts as u32 },

@@ -74,6 +74,7 @@ pub(crate) fn manifest() -> Manifest {
             max_tokens: 4,
             moe_impl: "sparse".into(),
             timing_mode: TimingMode::EndToEnd,
+            saliency: false,
         },
         prompts_hash: "p".into(),
         sequences: 1,

@@ -1,10 +1,6 @@
 //! `moescope analyze`.
 
-use std::{
-    fs,
-    io::{IsTerminal, Write},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -74,9 +70,8 @@ impl Analyze {
                 _ => bail!("--list: expected --format text or json"),
             });
         }
-        let stdout = self.output == Path::new("-");
-        if self.format == Format::Parquet && stdout && std::io::stdout().is_terminal() {
-            bail!("--format parquet: it is no text; name a file with -o FILE, or redirect stdout");
+        if self.format == Format::Parquet {
+            ui::refuse_binary(&self.output)?;
         }
         let runs = self.runs.iter().map(Run::open).collect::<Result<Vec<_>, _>>()?;
         let analyses = analyze_chosen(&runs, &Options::default(), &metrics)?;
@@ -99,13 +94,7 @@ impl Analyze {
                 bytes
             }
         };
-        if stdout {
-            ui::print_bytes(&bytes)?;
-        } else {
-            fs::File::create(&self.output)
-                .and_then(|mut file| file.write_all(&bytes))
-                .with_context(|| format!("cannot write {}", self.output.display()))?;
-        }
+        ui::deliver(&bytes, &self.output)?;
         for analysis in &analyses {
             for absent in &analysis.absent {
                 ui::note(format!("{}: {}: {}", analysis.name, absent.metric, absent.reason));

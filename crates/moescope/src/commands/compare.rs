@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use moescope_analysis::{
-    Comparison, Index, MetricRow, Options, RunData, TokenWise, compare_across, distinct_names,
+    COMPARISON_COLUMNS, Comparison, Index, MetricRow, Options, Refusal, RunData, TokenWise,
+    compare_across, distinct_names, write_comparison_parquet,
 };
 use moescope_report::{markdown_escape, sanitize};
 use moescope_trace::Run;
@@ -22,9 +24,12 @@ pub(crate) struct Compare {
     /// Compare speed even if devices, drivers or hosts differ.
     #[arg(long)]
     across_devices: bool,
-    /// How the comparison is printed; json and csv hold every row.
+    /// How the comparison is printed; json, csv and parquet hold every row.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// File to write; - is stdout.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,13 +42,15 @@ enum Format {
     Json,
     /// Comma-separated values.
     Csv,
+    /// A Parquet file.
+    Parquet,
 }
-
-const HEADER: [&str; 11] =
-    ["metric", "layer", "index", "phase", "value", "low", "high", "chance", "unit", "base", "new"];
 
 impl Compare {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
+        if self.format == Format::Parquet {
+            ui::refuse_binary(&self.output)?;
+        }
         let runs = [Run::open(&self.base)?, Run::open(&self.new)?];
         let [base, new] = [RunData::load(&runs[0])?, RunData::load(&runs[1])?];
         let mut comparison = compare_across(&base, &new, &Options::default(), self.across_devices);
@@ -52,30 +59,70 @@ impl Compare {
             let labels = [&base, &new][at].manifest.labels(runs[at].is_partial());
             format!("{}{}", names[at], ui::bracketed(&labels))
         });
-        ui::print(&match self.format {
-            Format::Text => text(&comparison, |name| sanitize(name).into_owned(), ui::table),
-            Format::Md => text(&comparison, markdown_escape, markdown),
-            Format::Json => serde_json::to_string_pretty(&document(&comparison))? + "\n",
-            Format::Csv => {
-                let number = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
-                let cells = |row: &MetricRow| {
-                    vec![
-                        row.metric.to_owned(),
-                        row.layer.map_or_else(String::new, |layer| layer.to_string()),
-                        expert(row).map_or_else(String::new, |expert| expert.to_string()),
-                        row.phase.unwrap_or_default().to_owned(),
-                        row.value.to_string(),
-                        number(row.interval.map(|(low, _)| low)),
-                        number(row.interval.map(|(_, high)| high)),
-                        number(row.chance),
-                        row.unit.to_owned(),
-                        comparison.base_name.clone(),
-                        comparison.other_name.clone(),
-                    ]
-                };
-                ui::csv(&HEADER, &comparison.rows.iter().map(cells).collect::<Vec<_>>())
+        let bytes = match self.format {
+            Format::Text => {
+                text(&comparison, |name| sanitize(name).into_owned(), ui::table).into_bytes()
             }
-        })
+            Format::Md => text(&comparison, markdown_escape, markdown).into_bytes(),
+            Format::Json => {
+                (serde_json::to_string_pretty(&document(&comparison))? + "\n").into_bytes()
+            }
+            Format::Csv => csv(&comparison).into_bytes(),
+            Format::Parquet => {
+                let mut bytes = Vec::new();
+                write_comparison_parquet(&comparison, &mut bytes).context("--format parquet")?;
+                bytes
+            }
+        };
+        ui::deliver(&bytes, &self.output)?;
+        // Tables have no place for what is not in them.
+        if matches!(self.format, Format::Csv | Format::Parquet) {
+            if let TokenWise::Refused(refusal) = &comparison.token_wise {
+                ui::note(format!("not compared token by token: {refusal}"));
+            }
+            for (part, refusal) in unsaid(&comparison) {
+                ui::note(format!("not compared: {part}: {refusal}{}", hint(refusal)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn csv(comparison: &Comparison) -> String {
+    let number = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
+    let cells = |row: &MetricRow| {
+        vec![
+            row.metric.to_owned(),
+            row.layer.map_or_else(String::new, |layer| layer.to_string()),
+            expert(row).map_or_else(String::new, |expert| expert.to_string()),
+            row.phase.unwrap_or_default().to_owned(),
+            row.value.to_string(),
+            number(row.interval.map(|(low, _)| low)),
+            number(row.interval.map(|(_, high)| high)),
+            number(row.chance),
+            row.unit.to_owned(),
+            comparison.base_name.clone(),
+            comparison.other_name.clone(),
+        ]
+    };
+    ui::csv(&COMPARISON_COLUMNS, &comparison.rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+/// Parts that were not compared, without those whose reason was said of the tokens already.
+fn unsaid(comparison: &Comparison) -> Vec<(&'static str, &Refusal)> {
+    let said = match &comparison.token_wise {
+        TokenWise::Refused(refusal) => Some(refusal),
+        TokenWise::Compared { .. } => None,
+    };
+    let missing = comparison.missing.iter().filter(|(_, why)| Some(why) != said);
+    missing.map(|(part, refusal)| (*part, refusal)).collect()
+}
+
+/// What makes a refused part be compared after all.
+fn hint(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Machines(_) => " (--across-devices compares them)",
+        _ => "",
     }
 }
 
@@ -131,20 +178,12 @@ fn text(
         out.push_str(&table(&["", "new against base", "95 %"], &rest));
     }
     // What was said about tokens holds for output too.
-    let said = match &comparison.token_wise {
-        TokenWise::Refused(refusal) => Some(refusal),
-        TokenWise::Compared { .. } => None,
-    };
-    let mut missing = comparison.missing.iter().filter(|(_, why)| Some(why) != said).peekable();
-    if missing.peek().is_some() {
+    let missing = unsaid(comparison);
+    if !missing.is_empty() {
         out.push('\n');
     }
     for (part, refusal) in missing {
-        let hint = match refusal {
-            moescope_analysis::Refusal::Machines(_) => " (--across-devices compares them)",
-            _ => "",
-        };
-        out.push_str(&format!("not compared: {part}: {refusal}{hint}\n"));
+        out.push_str(&format!("not compared: {part}: {refusal}{}\n", hint(refusal)));
     }
     out
 }

@@ -6,16 +6,16 @@ use crate::chance::poisson_deviation;
 use crate::data::LayerData;
 use crate::pairs::LayerPairs;
 use crate::row::MetricRow;
-use crate::study::Study;
+use crate::study::{Scope, Study};
 
-pub(super) fn of_layer(study: &Study<'_>, pairs: &LayerPairs) -> Option<MetricRow> {
+pub(super) fn of_scope(study: &Study<'_>, pairs: &LayerPairs, scope: &Scope) -> Option<MetricRow> {
     let layer = &study.data.layers[pairs.place];
     let experts = layer.experts;
     // With three experts, popularity explains any three counts.
     if experts < 4 {
         return None;
     }
-    let counts = pairs.whole();
+    let counts = pairs.of_scope(study, scope);
     let fit = Fit::new(&counts, experts);
     let spread = residual_spread(experts, layer.top_k);
     let (mut total, mut distance, mut noise) = (0.0, 0.0, 0.0);
@@ -36,8 +36,7 @@ pub(super) fn of_layer(study: &Study<'_>, pairs: &LayerPairs) -> Option<MetricRo
         return None;
     }
     let value = distance / (2.0 * total);
-    let influence = influence(study, layer, &fit.residual_weights(&signs));
-    let scope = study.overall();
+    let influence = influence(study, layer, scope, &fit.residual_weights(&signs));
     Some(MetricRow {
         layer: Some(layer.layer),
         value,
@@ -62,14 +61,14 @@ fn residual_spread(experts: usize, top_k: usize) -> f64 {
     ((1.0 - 2.0 * p3 + p4) * (e - 3.0) / (e - 1.0)).max(0.0).sqrt()
 }
 
-/// What each group moves the value by, `[G]`.
-fn influence(study: &Study<'_>, layer: &LayerData, weights: &[f32]) -> Vec<f64> {
+/// What each group of the scope moves the value by, `[U]`.
+fn influence(study: &Study<'_>, layer: &LayerData, scope: &Scope, weights: &[f32]) -> Vec<f64> {
     let experts = layer.experts;
     // Weighted and plain number of pairs.
     let mut sums = vec![[0.0f64; 2]; study.groups.len()];
-    for (index, sequence) in study.data.sequences.iter().enumerate() {
-        let sum = &mut sums[study.groups.of_sequence(index)];
-        for token in sequence.start..sequence.end {
+    for (group, run) in study.stretches(scope) {
+        let sum = &mut sums[group];
+        for token in run {
             let selected = layer.selected(token);
             let mut weighted = 0.0f32;
             for (rank, &expert) in selected.iter().enumerate() {
@@ -84,7 +83,9 @@ fn influence(study: &Study<'_>, layer: &LayerData, weights: &[f32]) -> Vec<f64> 
     }
     let total = sums.iter().fold([0.0, 0.0], |all, sum| [all[0] + sum[0], all[1] + sum[1]]);
     let mean = total[0] / total[1];
-    sums.iter().map(|sum| (sum[0] - mean * sum[1]) / (2.0 * total[1])).collect()
+    let influence: Vec<f64> =
+        sums.iter().map(|sum| (sum[0] - mean * sum[1]) / (2.0 * total[1])).collect();
+    scope.of_units(&influence)
 }
 
 #[cfg(test)]

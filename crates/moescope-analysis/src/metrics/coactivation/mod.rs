@@ -4,13 +4,14 @@ mod excess;
 mod fit;
 mod strongest;
 
-pub(crate) use strongest::uniform_lift;
+pub(crate) use strongest::{StrongestPairs, uniform_lift};
 
 use crate::metric::{Metric, Need};
 use crate::parallel;
 
-/// Rows: layer x pair (i, j), for the strongest pairs of the layer in both directions. Interval:
-/// bootstrap over the sequences of the measuring half.
+/// Rows: layer x pair (i, j), for the strongest pairs of the layer in both directions; layer x phase x
+/// pair and layer x domain x pair for the same ones. Interval: bootstrap over the sequences of the
+/// measuring half.
 pub(crate) const COACTIVATION: Metric = Metric {
     name: "coactivation",
     title: "Co-activation",
@@ -24,8 +25,7 @@ pub(crate) const COACTIVATION: Metric = Metric {
     compute: strongest::conditional_rows,
 };
 
-/// Rows: layer x pair (i, j), i < j, for the strongest pairs. Interval: bootstrap over the sequences of
-/// the measuring half.
+/// Rows: as `coactivation`, i < j. Interval: bootstrap over the sequences of the measuring half.
 pub(crate) const COACTIVATION_LIFT: Metric = Metric {
     name: "coactivation_lift",
     title: "Co-activation lift",
@@ -37,7 +37,7 @@ pub(crate) const COACTIVATION_LIFT: Metric = Metric {
     compute: strongest::lift_rows,
 };
 
-/// Rows: layer. Interval: bootstrap over sequences, first order.
+/// Rows: layer; layer x phase; layer x domain. Interval: bootstrap over sequences, first order.
 pub(crate) const COACTIVATION_EXCESS: Metric = Metric {
     name: "coactivation_excess",
     title: "Co-activation beyond popularity",
@@ -49,7 +49,10 @@ pub(crate) const COACTIVATION_EXCESS: Metric = Metric {
              that would have to fall on other pairs to leave no structure",
     needs: &[Need::Ids],
     compute: |study| {
-        let rows = parallel::map(study.pairs(), |pairs| excess::of_layer(study, pairs));
-        rows.into_iter().flatten().collect()
+        parallel::map(study.pairs(), |pairs| {
+            let of_scope = |scope| excess::of_scope(study, pairs, scope);
+            study.scopes().iter().filter_map(of_scope).collect::<Vec<_>>()
+        })
+        .concat()
     },
 };

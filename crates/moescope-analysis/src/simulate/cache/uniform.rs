@@ -1,6 +1,7 @@
 //! What uniform routing would hit: chance levels.
 
-use super::{Belady, Future, Hits, LayerRequests, Start};
+use super::{Belady, Future, Hits, LayerRequests, Lfu, Lru, ModelRequests, Start, belady_hits};
+use crate::data::LayerData;
 use crate::rng::Rng;
 
 /// Expected contents of a cache under uniform, independent routing (k distinct ones of E experts,
@@ -83,30 +84,110 @@ impl ColdStart {
     }
 }
 
-/// Share of hits of [`Belady`] with a loaded cache under uniform routing of sequences of `tokens`
-/// tokens, by size, `[E]`: a mean over simulated sequences from a fixed seed, since knowing the
-/// future helps by more than can be written down.
-pub fn uniform_belady(experts: usize, top_k: usize, tokens: usize) -> Vec<f64> {
-    /// Selections to simulate: enough for a standard error below half a percent.
-    const SELECTIONS: usize = 40_000;
-    let top_k = top_k.min(experts);
-    let per_sequence = (tokens * top_k).max(1);
-    let tokens = tokens.min(SELECTIONS);
-    let mut rng = Rng::new(0x6d6f_6573_636f_7065);
-    let mut deck: Vec<u16> = (0..experts as u16).collect();
+/// Share of hits of [`Belady`] with a loaded cache under uniform routing of sequences of these
+/// lengths in tokens, by size, `[E]`: a mean over simulated sequences from a fixed seed, since knowing
+/// the future helps by more than can be written down.
+pub fn uniform_belady(experts: usize, top_k: usize, lengths: &[usize]) -> Vec<f64> {
     let mut hits = Hits::new(experts, 1);
     let mut belady = Belady::new();
-    for _ in 0..SELECTIONS.div_ceil(per_sequence) {
-        let mut ids = Vec::with_capacity(tokens * top_k);
-        for _ in 0..tokens {
-            for place in 0..top_k {
-                deck.swap(place, place + rng.below(experts - place));
-            }
-            ids.extend_from_slice(&deck[..top_k]);
-        }
-        let future = Future::of(&LayerRequests::new(&ids, top_k, experts));
+    each_uniform(&[(experts, top_k)], lengths, |layers, tokens| {
+        let future = Future::of(&LayerRequests::of(&layers[0], 0..tokens));
         belady.run(&future, Start::Loaded, |_, depths| hits.add(depths));
+    });
+    shares(&hits)
+}
+
+/// Share of hits of [`Lru`] and of [`Lfu`] in one cache of all layers under uniform routing, as
+/// [`uniform_belady`], by multiples of `step` experts, `[sizes]`.
+///
+/// The layers take turns, so what was used last is what is not needed next: a small cache hits less
+/// than its share of the experts even here.
+pub fn uniform_shared(
+    layers: &[(usize, usize)],
+    lengths: &[usize],
+    sizes: usize,
+    step: usize,
+) -> [Vec<f64>; 2] {
+    let keys = layers.iter().map(|(experts, _)| experts).sum();
+    let (mut lru, mut lfu) = (Lru::new(keys), Lfu::new(keys));
+    let mut hits = [(); 2].map(|()| Hits::new(sizes, step));
+    each_uniform(layers, lengths, |layers, tokens| {
+        let requests = ModelRequests::of(layers, 0..tokens);
+        lru.run(&requests, |_, depths| hits[0].add(depths));
+        lfu.run(&requests, |_, depths| hits[1].add(depths));
+    });
+    hits.map(|hits| shares(&hits))
+}
+
+/// Share of hits of [`belady_hits`] with a loaded cache of all layers under uniform routing, as
+/// [`uniform_belady`], for caches of `sizes` experts.
+pub fn uniform_shared_belady(
+    layers: &[(usize, usize)],
+    lengths: &[usize],
+    sizes: &[usize],
+) -> Vec<f64> {
+    let (mut hits, mut uses) = (vec![0u64; sizes.len()], 0);
+    each_uniform(layers, lengths, |layers, tokens| {
+        let future = Future::of(&ModelRequests::of(layers, 0..tokens));
+        uses += future.uses();
+        for (sum, hits) in hits.iter_mut().zip(belady_hits(&future, Start::Loaded, sizes)) {
+            *sum += hits;
+        }
+    });
+    hits.into_iter().map(|hits| hits as f64 / uses.max(1) as f64).collect()
+}
+
+/// Selections to simulate: enough for a standard error of a hit rate of a thousandth.
+const SELECTIONS: usize = 1 << 18;
+
+/// Selections of one sequence, so that a very long one does not take longer than the run itself.
+const LONGEST: usize = 1 << 20;
+
+/// Calls `each` with uniform sequences of (E, k) by layer, and their numbers of tokens. The lengths
+/// follow those given: up to 16 of them, evenly spread over their order.
+fn each_uniform(
+    shapes: &[(usize, usize)],
+    lengths: &[usize],
+    mut each: impl FnMut(&[LayerData], usize),
+) {
+    const LENGTHS: usize = 16;
+    let per_token: usize = shapes.iter().map(|&(experts, top_k)| top_k.min(experts)).sum();
+    let mut lengths: Vec<usize> = lengths.iter().copied().filter(|&tokens| tokens > 0).collect();
+    if per_token == 0 || lengths.is_empty() {
+        return;
     }
+    lengths.sort_unstable();
+    let count = lengths.len().min(LENGTHS);
+    let picked: Vec<usize> =
+        (0..count).map(|at| lengths[(2 * at + 1) * lengths.len() / (2 * count)]).collect();
+    let mut rng = Rng::new(0x6d6f_6573_636f_7065);
+    let mut decks: Vec<Vec<u16>> =
+        shapes.iter().map(|&(experts, _)| (0..experts as u16).collect()).collect();
+    let mut selections = 0;
+    while selections < SELECTIONS {
+        for &tokens in &picked {
+            let tokens = tokens.min((LONGEST / per_token).max(1));
+            let layers: Vec<LayerData> = std::iter::zip(shapes, &mut decks)
+                .map(|(&(experts, top_k), deck)| {
+                    let top_k = top_k.min(experts);
+                    let mut ids = Vec::with_capacity(tokens * top_k);
+                    for _ in 0..tokens {
+                        for place in 0..top_k {
+                            deck.swap(place, place + rng.below(experts - place));
+                        }
+                        ids.extend_from_slice(&deck[..top_k]);
+                    }
+                    LayerData::from_ids(0, experts, top_k, ids)
+                })
+                .collect();
+            each(&layers, tokens);
+            selections += tokens * per_token;
+        }
+    }
+}
+
+/// Hits of all lookups, by size.
+fn shares(hits: &Hits) -> Vec<f64> {
     let requests = hits.requests().max(1) as f64;
     hits.curve().into_iter().map(|hits| hits as f64 / requests).collect()
 }

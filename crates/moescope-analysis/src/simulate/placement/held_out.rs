@@ -1,7 +1,10 @@
 //! Placements chosen on one half of a run's sequences and measured on the other.
 
+use std::collections::HashMap;
+
 use super::Placement;
 use crate::bootstrap::Resamples;
+use crate::chance::UniformCounts;
 use crate::counts::column_sums;
 use crate::parallel;
 use crate::study::Study;
@@ -17,7 +20,30 @@ pub struct Imbalance {
     pub value: f64,
     /// 95 % bootstrap interval over the sequences that measure, the placement kept.
     pub interval: Option<(f64, f64)>,
+    /// What uniform routing of as many tokens gives, placed the same way.
+    pub chance: Option<f64>,
 }
+
+/// Uniform runs behind a chance level. The imbalance of one of them is within a few percent of the
+/// mean, and the mean of so many within a few thousandths.
+const DRAWS: usize = 200;
+
+/// One layer on each number of GPUs.
+struct Layer {
+    number: u16,
+    /// By number of GPUs.
+    placed: Vec<Option<Placed>>,
+}
+
+/// One layer on one number of GPUs.
+struct Placed {
+    value: f64,
+    resampled: Vec<f64>,
+    chance: Option<f64>,
+}
+
+/// E, k, and the tokens of the halves that choose and measure.
+type Shape = (usize, usize, u64, u64);
 
 /// Places the experts of each layer by their loads in the first half of the sequences, for each
 /// number of GPUs, and measures on the second half: layers first, then means over those that were
@@ -27,59 +53,109 @@ pub fn imbalances(
     gpus: &[usize],
     place: impl Fn(&[f64], usize) -> Option<Placement> + Sync,
 ) -> Vec<Imbalance> {
-    let half = |second: bool| -> Vec<u32> {
-        (0..study.groups.len() as u32)
-            .filter(|&group| study.groups.is_second_half(group as usize) == second)
-            .collect()
-    };
-    let (chosen_on, measured_on) = (half(false), half(true));
-    let resamples = study.overall().resamples.with_units(measured_on.len());
-    // Of each layer: the imbalance and its resamples by number of GPUs.
-    let layers = parallel::map(&study.counted(), |(layer, counts)| {
-        let loads = column_sums(&counts.rows(&chosen_on, None), layer.experts);
-        let rows = counts.rows(&measured_on, None);
+    let [chosen_on, measured_on] = study.halves();
+    let resamples = study.overall().resamples.with_units(measured_on.units.len());
+    let counted = study.counted();
+    let shapes: Vec<Shape> = counted
+        .iter()
+        .map(|(layer, counts)| {
+            let [chosen, measured] = [chosen_on, measured_on]
+                .map(|scope| counts.tokens(&scope.units, None).iter().sum::<f64>() as u64);
+            (layer.experts, layer.top_k, chosen, measured)
+        })
+        .collect();
+    let mut distinct = shapes.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let uniform = parallel::map(&distinct, |&shape| uniform(shape, gpus, &place));
+    let uniform: HashMap<Shape, Vec<Option<f64>>> = distinct.into_iter().zip(uniform).collect();
+
+    let layers: Vec<_> = counted.into_iter().zip(shapes).collect();
+    let layers: Vec<Layer> = parallel::map(&layers, |((layer, counts), shape)| {
+        let loads = column_sums(&counts.rows(&chosen_on.units, None), layer.experts);
+        let rows = counts.rows(&measured_on.units, None);
         let measured = column_sums(&rows, layer.experts);
-        let of_gpus = |&gpus: &usize| {
-            let placement = place(&loads, gpus)?;
-            let value = placement.imbalance(&measured)?;
-            let mut drawn = vec![0.0; layer.experts];
-            let resampled = (0..resamples.len()).map(|r| {
-                resamples.sums(r, &rows, &mut drawn);
-                placement.imbalance(&drawn).unwrap_or(f64::NAN)
-            });
-            Some((value, resampled.collect::<Vec<f64>>()))
-        };
-        gpus.iter().map(of_gpus).collect::<Vec<_>>()
+        let chances = uniform.get(shape);
+        let placements: Vec<Option<Placement>> =
+            gpus.iter().map(|&gpus| place(&loads, gpus)).collect();
+        let mut placed: Vec<Option<Placed>> = placements
+            .iter()
+            .enumerate()
+            .map(|(at, placement)| {
+                Some(Placed {
+                    value: placement.as_ref()?.imbalance(&measured)?,
+                    resampled: Vec::with_capacity(resamples.len()),
+                    chance: chances.and_then(|chances| *chances.get(at)?),
+                })
+            })
+            .collect();
+        resamples.each_sum(resamples.len(), &rows, layer.experts, |_, drawn| {
+            for (placement, placed) in placements.iter().zip(&mut placed) {
+                if let (Some(placement), Some(placed)) = (placement, placed) {
+                    placed.resampled.push(placement.imbalance(drawn).unwrap_or(f64::NAN));
+                }
+            }
+        });
+        Layer { number: layer.layer, placed }
     });
     let mut found = Vec::new();
-    let mut means = vec![(0.0, 0.0, vec![0.0; resamples.len()]); gpus.len()];
-    for (layer, by_gpus) in study.data.layers.iter().zip(layers) {
-        for ((&gpus, mean), placed) in gpus.iter().zip(&mut means).zip(by_gpus) {
-            let Some((value, mut resampled)) = placed else {
-                continue;
-            };
-            mean.0 += 1.0;
-            mean.1 += value;
-            mean.2.iter_mut().zip(&resampled).for_each(|(sum, more)| *sum += more);
-            found.push(imbalance(&resamples, Some(layer.layer), gpus, value, &mut resampled));
+    let mut means: Vec<Vec<&Placed>> = vec![Vec::new(); gpus.len()];
+    for layer in &layers {
+        for ((&gpus, mean), placed) in gpus.iter().zip(&mut means).zip(&layer.placed) {
+            if let Some(placed) = placed {
+                found.push(imbalance(&resamples, Some(layer.number), gpus, &[placed]));
+                mean.push(placed);
+            }
         }
     }
-    for (&gpus, (layers, sum, mut sums)) in gpus.iter().zip(means) {
-        if layers > 0.0 {
-            sums.iter_mut().for_each(|sum| *sum /= layers);
-            found.push(imbalance(&resamples, None, gpus, sum / layers, &mut sums));
+    for (&gpus, placed) in gpus.iter().zip(&means) {
+        if !placed.is_empty() {
+            found.push(imbalance(&resamples, None, gpus, placed));
         }
     }
     found
 }
 
+/// The mean over placed layers.
 fn imbalance(
     resamples: &Resamples,
     layer: Option<u16>,
     gpus: usize,
-    value: f64,
-    resampled: &mut Vec<f64>,
+    placed: &[&Placed],
 ) -> Imbalance {
-    let interval = resamples.interval(value, resampled, (1.0, gpus as f64));
-    Imbalance { layer, gpus, value, interval }
+    let count = placed.len() as f64;
+    let value = placed.iter().map(|placed| placed.value).sum::<f64>() / count;
+    let mut resampled: Vec<f64> = (0..resamples.len())
+        .map(|r| placed.iter().map(|placed| placed.resampled[r]).sum::<f64>() / count)
+        .collect();
+    let chances = placed.iter().map(|placed| placed.chance).sum::<Option<f64>>();
+    Imbalance {
+        layer,
+        gpus,
+        value,
+        interval: resamples.interval(value, &mut resampled, (1.0, gpus as f64)),
+        chance: chances.map(|sum| sum / count),
+    }
+}
+
+/// The mean imbalance of uniform runs, placed by one draw of counts and measured on another, by number
+/// of GPUs.
+fn uniform(
+    (experts, top_k, chosen, measured): Shape,
+    gpus: &[usize],
+    place: impl Fn(&[f64], usize) -> Option<Placement>,
+) -> Vec<Option<f64>> {
+    let mut sums = vec![Some(0.0); gpus.len()];
+    let Some(mut uniform) = UniformCounts::new(experts, top_k) else {
+        return vec![None; gpus.len()];
+    };
+    let (mut loads, mut drawn) = (vec![0.0; experts], vec![0.0; experts]);
+    for _ in 0..DRAWS {
+        uniform.draw(chosen, &mut loads);
+        uniform.draw(measured, &mut drawn);
+        for (sum, &gpus) in sums.iter_mut().zip(gpus) {
+            *sum = sum.and_then(|sum| Some(sum + place(&loads, gpus)?.imbalance(&drawn)?));
+        }
+    }
+    sums.into_iter().map(|sum| sum.map(|sum| sum / DRAWS as f64)).collect()
 }

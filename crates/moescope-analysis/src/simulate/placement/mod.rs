@@ -180,8 +180,14 @@ impl Placement {
     /// Load of the busiest GPU over the mean: how many times as long a layer takes as with even
     /// loads. `None` without any load.
     pub fn imbalance(&self, loads: &[f64]) -> Option<f64> {
-        let gpus = self.gpu_loads(loads);
-        let mean = gpus.iter().sum::<f64>() / gpus.len() as f64;
-        (mean > 0.0).then(|| gpus.iter().copied().fold(0.0, f64::max) / mean)
+        let share = |&expert: &usize| loads[expert] / self.counts[expert] as f64;
+        let (mut sum, mut most) = (0.0, 0.0f64);
+        for gpu in 0..self.gpus {
+            let load: f64 = self.experts_of(gpu).iter().map(share).sum();
+            sum += load;
+            most = most.max(load);
+        }
+        let mean = sum / self.gpus as f64;
+        (mean > 0.0).then(|| most / mean)
     }
 }

@@ -325,6 +325,7 @@ impl Answer<'_> {
                 "max_over_mean": found.value,
                 "low": found.interval.map(|(low, _)| low),
                 "high": found.interval.map(|(_, high)| high),
+                "chance": found.chance,
             })
         };
         let placement = self.placement.as_ref().map(|placed| {

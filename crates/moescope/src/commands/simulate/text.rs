@@ -197,14 +197,19 @@ fn placement(placed: &Placed) -> String {
         let worst = layers.max_by(|a, b| a.1.total_cmp(&b.1));
         worst.map_or_else(|| "-".to_owned(), |(layer, value)| format!("{value:.2} (layer {layer})"))
     };
+    let chance = |found: &[Imbalance]| {
+        let mean = found.iter().find(|found| found.layer.is_none());
+        let chance = mean.and_then(|mean| mean.chance);
+        chance.map_or_else(|| "-".to_owned(), |chance| format!("{chance:.2}"))
+    };
     let rows = [("experts in order", &placed.before), ("balanced (EPLB)", &placed.after)]
-        .map(|(words, found)| vec![words.to_owned(), mean(found), worst(found)]);
+        .map(|(words, found)| vec![words.to_owned(), mean(found), worst(found), chance(found)]);
     let title = format!(
         "busiest of {} GPUs over the mean, {} redundant experts per layer; placed on one half of the \
          sequences, measured on the other\n",
         cluster.gpus, cluster.redundant
     );
-    title + &ui::table(&["placement", "mean over layers", "worst layer"], &rows)
+    title + &ui::table(&["placement", "mean over layers", "worst layer", "by chance"], &rows)
 }
 
 /// Three digits of a speed.
