@@ -219,8 +219,8 @@ fn uniform_traces_are_at_chance() {
 
 #[test]
 fn structure_of_one_domain_and_phase() {
-    // In "rust" alone: a pair in half of the tokens of layer 1, generated ones all; and there the first
-    // choice of layer 1 follows from that of layer 0. Token 7 takes expert 6 of layer 0 there.
+    // In "rust" alone: a pair in half of the tokens of layer 1, in all of the generated ones; and
+    // tokens 7 to 12 take expert 6 of layer 0 there.
     let mut data = run(SMALL, 6, |domain, layer, position, rng, chosen| {
         if domain == 1 && layer == 1 && (position >= 30 || rng.unit() < 0.5) {
             chosen.extend([11, 3]);
@@ -233,7 +233,7 @@ fn structure_of_one_domain_and_phase() {
         data.tokens.phase[sequence.start + 30..sequence.end].fill(Phase::Decode);
         if usize::from(sequence.domain) == rust {
             for token in sequence.start..sequence.end {
-                if data.tokens.token_id[token] == 7 {
+                if (7..=12).contains(&data.tokens.token_id[token]) {
                     plant(&mut data.layers[0], token, 6);
                 }
             }
@@ -261,13 +261,12 @@ fn structure_of_one_domain_and_phase() {
         let excess = of("coactivation_excess", 1, Some(*domain));
         let above = excess.interval.unwrap().0 > 1.3 * excess.chance.unwrap();
         assert_eq!(above, *domain == "rust", "{excess:?}");
-        // One of 20 ids takes an expert always: (1 - 0.3) / 20 above chance.
+        // Six of 20 ids take an expert always: 0.3 (1 - 0.25) above chance.
         let vocabulary = of("vocabulary_specialisation", 0, Some(*domain));
         let above = vocabulary.value - vocabulary.chance.unwrap();
-        assert_eq!(above > 0.015, *domain == "rust", "{domain}: {vocabulary:?}");
+        assert_eq!(above > 0.1, *domain == "rust", "{domain}: {vocabulary:?}");
     }
-    // Rows of domains and of phases are there, and phases of a metric share its definition: the share
-    // of the whole lies between them.
+    // Over all, in two phases and in three domains.
     for metric in ["path_information", "coactivation_excess", "vocabulary_specialisation"] {
         let rows: Vec<_> = analysis.rows_of(metric).filter(|row| row.layer == Some(0)).collect();
         let phases = rows.iter().filter(|row| row.phase.is_some()).count();
