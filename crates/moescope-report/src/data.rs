@@ -11,7 +11,7 @@ use moescope_analysis::{
 use moescope_trace::Phase;
 use moescope_trace::manifest::{Manifest, MoeLayer};
 
-use crate::canvas::fit_by;
+use crate::canvas::fit_middle;
 use crate::sanitize::{sanitize, short};
 
 /// Longest run or domain name in tables and legends; the conditions hold the whole name.
@@ -117,6 +117,23 @@ impl<'a> Data<'a> {
         Self { runs, comparisons }
     }
 
+    /// What the names of many runs all begin with, up to the end of a word; empty where they are few or
+    /// have little in common.
+    pub(crate) fn common_beginning(&self) -> &str {
+        const FEW: usize = 4;
+        const LITTLE: usize = 8;
+        let Some(first) = self.runs.first().filter(|_| self.runs.len() > FEW) else { return "" };
+        let shared = |other: &Run<'_>| {
+            let same = first.name.char_indices().zip(other.name.chars());
+            same.take_while(|((_, a), b)| a == b).map(|((at, a), _)| at + a.len_utf8()).last()
+        };
+        let end = self.runs.iter().map(|run| shared(run).unwrap_or(0)).min().unwrap_or(0);
+        let common = &first.name[..end];
+        // What stands in brackets stays together: `(seed 1)`.
+        let end = common.find(" (").or_else(|| common.rfind(' ')).map_or(0, |at| at + 1);
+        if end < LITTLE { "" } else { &common[..end] }
+    }
+
     /// Whether any run has a row of a metric.
     pub(crate) fn has(&self, metric: &str) -> bool {
         self.runs.iter().any(|run| run.has(metric))
@@ -197,14 +214,14 @@ impl<'a> Run<'a> {
     pub(crate) fn fitted(&self, width: f64, measure: impl Fn(&str) -> f64) -> String {
         let whole = self.tagged();
         if measure(&whole) <= width || self.tags.is_empty() {
-            return fit_by(&whole, width, measure);
+            return fit_middle(&whole, width, measure);
         }
         let tags = format!(" [{}]", self.tags.join(", "));
         let first_words: Vec<&str> =
             self.tags.iter().map(|tag| tag.split(' ').next().unwrap_or(tag)).collect();
         let short = format!(" [{}]", first_words.join(", "));
         let tags = if measure(&tags) < width * 0.6 { tags } else { short };
-        format!("{}{tags}", fit_by(&self.name, width - measure(&tags), measure))
+        format!("{}{tags}", fit_middle(&self.name, width - measure(&tags), measure))
     }
 
     pub(crate) fn layers(&self) -> &'a [MoeLayer] {

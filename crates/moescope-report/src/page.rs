@@ -7,8 +7,10 @@ use crate::canvas::to_svg;
 use crate::conditions::{self, Fact};
 use crate::data::Data;
 use crate::error::ReportError;
-use crate::figures::{Caption, FIGURES, Figure, NARROW, WIDE};
+use crate::figures::{FIGURES, Figure, NARROW, WIDE};
+use crate::findings::typeset;
 use crate::format::{NOTHING, count, list, percent, plural};
+use crate::render::each_in_parallel;
 use crate::sanitize::{sanitize, shell_command};
 use crate::sections;
 use crate::table::Table;
@@ -63,6 +65,8 @@ struct FindingView {
     figure: Option<(&'static str, usize)>,
     /// A reservation about the runs, not a result.
     caveat: bool,
+    /// The same of other runs.
+    others: Vec<FindingView>,
 }
 
 #[derive(Serialize)]
@@ -84,7 +88,10 @@ struct FigureView {
     title: &'static str,
     wide: String,
     narrow: String,
-    caption: Caption,
+    /// How to read it.
+    reading: String,
+    /// What it shows.
+    facts: Vec<String>,
     table: Table,
 }
 
@@ -107,7 +114,7 @@ const FIRST_FINDINGS: usize = 8;
 impl Page {
     pub(crate) fn new(
         data: &Data<'_>,
-        findings: &[Finding],
+        findings: &[Vec<&Finding>],
         title: Option<&str>,
         command: &[String],
         asked: &[String],
@@ -121,12 +128,18 @@ impl Page {
         };
         let findings = wanted(sections::FINDINGS).then(|| {
             let view = |finding: &Finding| FindingView {
-                headline: sanitize(&finding.headline).into_owned(),
-                detail: sanitize(&finding.detail).into_owned(),
+                headline: typeset(&sanitize(&finding.headline)),
+                detail: typeset(&sanitize(&finding.detail)),
                 figure: finding.figure.and_then(number),
                 caveat: finding.caveat,
+                others: vec![],
             };
-            findings.iter().map(view).collect::<Vec<_>>()
+            let group = |group: &Vec<&Finding>| {
+                let (first, others) = group.split_first()?;
+                let others = others.iter().map(|other| view(other)).collect();
+                Some(FindingView { others, ..view(first) })
+            };
+            findings.iter().filter_map(group).collect::<Vec<_>>()
         });
         let caveats = findings.iter().flatten().filter(|finding| finding.caveat).count();
         let mut contents: Vec<&'static str> = Vec::new();
@@ -279,11 +292,12 @@ fn figure_sections(data: &Data<'_>, chosen: &[&'static str]) -> Result<Vec<Secti
             section.table_label = "Routing of the same tokens in two runs";
         }
         let mut missing: Vec<(String, Vec<String>)> = Vec::new();
+        let mut drawn = Vec::new();
         for figure in figures {
             match (figure.applicable)(data) {
                 Ok(()) => {
                     number += 1;
-                    section.figures.push(view(figure, number, data)?);
+                    drawn.push((figure, number));
                 }
                 Err(reason) => match missing.iter_mut().find(|(known, _)| *known == reason) {
                     Some((_, titles)) => titles.push(figure.title.to_lowercase()),
@@ -291,6 +305,7 @@ fn figure_sections(data: &Data<'_>, chosen: &[&'static str]) -> Result<Vec<Secti
                 },
             }
         }
+        section.figures = each_in_parallel(&drawn, |(figure, number)| view(figure, *number, data))?;
         for (reason, titles) in missing {
             section.notes.push(format!("No figure of {}: {reason}.", list(&titles)));
         }
@@ -304,13 +319,15 @@ fn view(figure: &Figure, number: usize, data: &Data<'_>) -> Result<FigureView, R
         to_svg(width, |canvas| (figure.draw)(canvas, data))
             .map_err(|message| ReportError::Draw { figure: figure.id, message })
     };
+    let caption = (figure.caption)(data);
     Ok(FigureView {
         id: figure.id,
         number,
         title: figure.title,
         wide: svg(WIDE)?,
         narrow: svg(NARROW)?,
-        caption: (figure.caption)(data),
+        reading: caption.reading.clone(),
+        facts: caption.sentences(),
         table: (figure.table)(data),
     })
 }

@@ -1,6 +1,8 @@
 //! From analyses to files.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use minijinja::{AutoEscape, Environment, Value, context, escape_formatter};
 use moescope_analysis::{Analysis, Comparison, Finding};
@@ -8,11 +10,13 @@ use moescope_analysis::{Analysis, Comparison, Finding};
 use crate::canvas::{to_png, to_svg_file};
 use crate::data::Data;
 use crate::error::ReportError;
-use crate::figures::{FIGURES, WIDE};
+use crate::figures::{FIGURES, Figure, WIDE};
+use crate::findings::grouped;
 use crate::markdown::{fenced, markdown_escape};
 use crate::output::Staging;
 use crate::page::Page;
 use crate::palette::dark_css;
+use crate::prose;
 
 /// How a report is made.
 #[derive(Clone, Debug, Default)]
@@ -64,26 +68,24 @@ pub fn render(
     let staging = Staging::new(&options.out_dir, options.force)?;
     let data = Data::new(analyses, comparisons);
     let (title, command) = (options.title.as_deref(), &options.command);
-    let page = Page::new(&data, findings, title, command, &options.sections)?;
+    let page = Page::new(&data, &grouped(findings, analyses), title, command, &options.sections)?;
     let (html, markdown) = fill(&page)?;
 
     let shown: Vec<&str> = page.figures().collect();
-    let mut files = Vec::new();
-    let mut stale = Vec::new();
-    for figure in FIGURES {
-        let names = ["png", "svg"].map(|kind| format!("figures/{}.{kind}", figure.id));
-        if !shown.contains(&figure.id) {
-            stale.extend(names);
-            continue;
-        }
+    let (drawn, absent): (Vec<&Figure>, Vec<&Figure>) =
+        FIGURES.iter().partition(|figure| shown.contains(&figure.id));
+    let names =
+        |figure: &&Figure| ["png", "svg"].map(|kind| format!("figures/{}.{kind}", figure.id));
+    let mut files: Vec<String> = drawn.iter().flat_map(names).collect();
+    let stale: Vec<String> = absent.iter().flat_map(names).collect();
+    let style = format!("@media(prefers-color-scheme:dark){{{}}}", dark_css());
+    each_in_parallel(&drawn, |figure| {
         let failed = |message| ReportError::Draw { figure: figure.id, message };
-        let [png, svg] = &names;
+        let [png, svg] = &names(figure);
         to_png(&staging.path(png), WIDE, |canvas| (figure.draw)(canvas, &data)).map_err(failed)?;
-        let style = format!("@media(prefers-color-scheme:dark){{{}}}", dark_css());
         let drawn = to_svg_file(WIDE, &style, |canvas| (figure.draw)(canvas, &data));
-        staging.write(svg, &drawn.map_err(failed)?)?;
-        files.extend(names);
-    }
+        staging.write(svg, &drawn.map_err(failed)?)
+    })?;
     let figures = files.iter().map(|name| options.out_dir.join(name)).collect();
     staging.write("report.md", &markdown)?;
     staging.write("index.html", &html)?;
@@ -94,6 +96,31 @@ pub fn render(
         markdown: options.out_dir.join("report.md"),
         figures,
     })
+}
+
+/// Calls `work` for each item on the machine's cores; of failures, that of the first item.
+pub(crate) fn each_in_parallel<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<R, E>)>> = Mutex::new(Vec::with_capacity(items.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((n, item)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|n| Some((n, items.get(n)?)))
+                {
+                    let result = work(item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((n, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Fills both templates: (HTML, Markdown).
@@ -111,6 +138,10 @@ pub(crate) fn fill(page: &Page) -> Result<(String, String), ReportError> {
         AutoEscape::Custom(_) => Ok(out.write_str(&markdown_escape(&value.to_string()))?),
         _ => escape_formatter(out, state, value),
     });
+    environment
+        .add_filter("html_prose", |text: String| Value::from_safe_string(prose::html(&text)));
+    environment
+        .add_filter("md_prose", |text: String| Value::from_safe_string(prose::markdown(&text)));
     environment.add_filter("fenced", |text: String| Value::from_safe_string(fenced(&text)));
     environment.add_template("report.html", include_str!("../templates/report.html"))?;
     environment.add_template("report.md", include_str!("../templates/report.md"))?;

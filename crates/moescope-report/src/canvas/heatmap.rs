@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::scale::whole_ticks;
-use super::{Align, Canvas, SMALL, fit, text_width};
+use super::{Align, Canvas, SMALL, fit, text_width, two_lines};
 use crate::data::Grid;
 use crate::palette::{DIVERGING_LEVELS, Ink, SEQUENTIAL_LEVELS};
 
@@ -47,11 +47,14 @@ impl Colours {
     }
 
     /// Draws the bar with its title; returns the height used.
-    pub(crate) fn bar(&self, canvas: &Canvas<'_>, top: f64) -> f64 {
+    pub(crate) fn bar(&self, canvas: &Canvas<'_>, from: f64) -> f64 {
         const STEPS: usize = 60;
-        let title = fit(&self.title, SMALL, canvas.width);
-        canvas.text(0.0, top + 12.0, &title, SMALL, Ink::Muted, Align::Left);
-        let (x, y, w, h) = (1.0, top + 20.0, canvas.width.min(300.0) - 2.0, 10.0);
+        let mut top = from;
+        for line in two_lines(&self.title, SMALL, canvas.width) {
+            canvas.text(0.0, top + 12.0, &line, SMALL, Ink::Muted, Align::Left);
+            top += 15.0;
+        }
+        let (x, y, w, h) = (1.0, top + 5.0, canvas.width.min(300.0) - 2.0, 10.0);
         for step in 0..STEPS {
             let share = step as f64 / (STEPS - 1) as f64;
             let width = w / STEPS as f64;
@@ -69,7 +72,7 @@ impl Colours {
                 free_from = middle + half + 5.0;
             }
         }
-        54.0
+        top - from + 39.0
     }
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct Heatmap<'g> {
     pub(crate) x_title: &'g str,
     /// Above the row names.
     pub(crate) y_title: &'g str,
+    /// Whether rows bear the names of the columns beside their own.
+    pub(crate) numbered: bool,
 }
 
 /// Height of column labels and title below a heatmap, and of the row title above.
@@ -93,11 +98,18 @@ impl Heatmap<'_> {
     /// Draws the map with its labels; `cell` is the height of a row. Returns the height used.
     pub(crate) fn draw(&self, canvas: &Canvas<'_>, x: f64, top: f64, w: f64, cell: f64) -> f64 {
         let (rows, columns) = (self.grid.rows.len(), self.grid.columns);
-        let label_room = w * 0.4;
+        // By itself, so that no long name cuts it and no right-to-left name turns it around.
+        let number = match self.columns {
+            Some(columns) if self.numbered => columns,
+            _ => &[],
+        };
+        let numbers = number.iter().map(|n| text_width(n, SMALL)).fold(0.0, f64::max);
+        let numbers = if numbers > 0.0 { numbers + 6.0 } else { 0.0 };
+        let label_room = w * 0.4 - numbers;
         let names: Vec<String> =
             self.grid.rows.iter().map(|name| fit(name, SMALL, label_room)).collect();
         let widest = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max);
-        let left = x + widest.max(14.0) + 7.0;
+        let left = x + widest.max(14.0) + 7.0 + numbers;
         let (top, width, height) = (top + HEAD, x + w - left - 1.0, cell * rows as f64);
         canvas.text(x, top - 7.0, self.y_title, SMALL, Ink::Muted, Align::Left);
 
@@ -128,7 +140,10 @@ impl Heatmap<'_> {
         let every = rows.div_ceil(fitting).max(1);
         for (row, name) in names.iter().enumerate().step_by(nice_every(every)) {
             let y = top + (row as f64 + 0.5) * cell + 4.0;
-            canvas.text(left - 5.0, y, name, SMALL, Ink::Muted, Align::Right);
+            canvas.text(left - 5.0 - numbers, y, name, SMALL, Ink::Muted, Align::Right);
+            if let Some(number) = number.get(row) {
+                canvas.text(left - 5.0, y, number, SMALL, Ink::Text, Align::Right);
+            }
         }
         let bottom = top + height;
         let widest_column = match self.columns {
@@ -138,9 +153,7 @@ impl Heatmap<'_> {
         let air = if self.columns.is_some() { 2.5 } else { 8.0 };
         let fitting = (width / (widest_column + air)).floor().max(1.0) as usize;
         let labelled: Vec<usize> = match self.columns {
-            // Named columns are all labelled or none: a gap would name the wrong one.
-            Some(_) if columns > fitting => Vec::new(),
-            Some(_) => (0..columns).collect(),
+            Some(_) => (0..columns).step_by(nice_every(columns.div_ceil(fitting))).collect(),
             None => {
                 whole_ticks(0, columns.saturating_sub(1) as u32, fitting.saturating_sub(1).max(1))
                     .into_iter()

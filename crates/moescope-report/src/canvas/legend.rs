@@ -12,18 +12,35 @@ pub(crate) enum Key {
     Line(Ink),
     /// The dashed line of a chance level.
     Reference,
+    /// A bar.
+    Bar(Ink),
+    /// Words that hold of the entries after it.
+    Heading,
 }
 
 const ROW: f64 = 20.0;
 const SWATCH: f64 = 26.0;
 const GAP: f64 = 20.0;
 
+/// Entries beyond which they stand in columns.
+const FREE: usize = 7;
+
 /// Draws entries from the top left, as many to a row as fit; returns the height used.
 pub(crate) fn legend(canvas: &Canvas<'_>, top: f64, entries: &[(Key, String)]) -> f64 {
     let (mut x, mut y) = (0.0, top);
+    let width_of = |label: &str| SWATCH + text_width(label, LABEL);
+    let column = match entries.len() > FREE {
+        true => entries.iter().map(|(_, label)| width_of(label)).fold(0.0, f64::max),
+        false => 0.0,
+    };
     for (key, label) in entries {
         let label = fit(label, LABEL, canvas.width - SWATCH);
-        let width = SWATCH + text_width(&label, LABEL);
+        if let Key::Heading = key {
+            canvas.text(0.0, y + 12.5, &label, LABEL, Ink::Muted, Align::Left);
+            y += ROW;
+            continue;
+        }
+        let width = width_of(&label).max(column);
         if x > 0.0 && x + width > canvas.width {
             x = 0.0;
             y += ROW;
@@ -37,6 +54,8 @@ pub(crate) fn legend(canvas: &Canvas<'_>, top: f64, entries: &[(Key, String)]) -
             }
             Key::Line(ink) => canvas.line(&ends, *ink, 2.2),
             Key::Reference => canvas.dashed(&ends, Ink::Reference, 1.4),
+            Key::Bar(ink) => canvas.rect(x, middle - 5.0, 20.0, 10.0, *ink),
+            Key::Heading => {}
         }
         canvas.text(x + SWATCH, y + 12.5, &label, LABEL, Ink::Text, Align::Left);
         x += width + GAP;
@@ -51,13 +70,16 @@ pub(crate) fn run_keys(
     shown: impl Fn(&Run<'_>) -> bool,
 ) -> Vec<(Key, String)> {
     let room = canvas.width - SWATCH;
-    data.runs
-        .iter()
-        .enumerate()
-        .filter(|(_, run)| shown(run))
-        .map(|(n, run)| {
-            let name = run.fitted(room, |text| text_width(text, LABEL));
-            (Key::Mark(Marker::series(n), Ink::series(n)), name)
-        })
-        .collect()
+    let common = data.common_beginning();
+    let mut keys = Vec::new();
+    if !common.is_empty() {
+        keys.push((Key::Heading, format!("{}:", common.trim_end())));
+    }
+    keys.extend(data.runs.iter().enumerate().filter(|(_, run)| shown(run)).map(|(n, run)| {
+        let name = run.fitted(room, |text| text_width(text, LABEL));
+        // A name that had to be cut in the beginning stays as it is.
+        let name = name.strip_prefix(common).map_or(name.clone(), str::to_owned);
+        (Key::Mark(Marker::series(n), Ink::series(n)), name)
+    }));
+    keys
 }

@@ -7,6 +7,7 @@ mod legend;
 mod panel;
 mod scale;
 mod svg;
+mod system;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -22,11 +23,12 @@ use plotters_backend::DrawingBackend;
 
 use crate::palette::Ink;
 use backend::Backend;
-pub(crate) use font::{bold_width, fit, fit_by, text_width};
+pub(crate) use font::{bold_width, fit, fit_middle, text_width, two_lines};
 pub(crate) use heatmap::{Colours, Heatmap, cell_height};
 pub(crate) use legend::{Key, legend, run_keys};
 pub(crate) use panel::{Panel, Place, TITLE, lay_out};
 pub(crate) use scale::Axis;
+pub(crate) use svg::escape;
 use svg::{SvgWriter, UNITS};
 
 /// Font size of labels, CSS pixels; nothing is smaller than [`SMALL`].
@@ -268,22 +270,24 @@ pub(crate) fn to_pixels(width: f64, draw: impl Draw) -> Result<(u32, u32, Vec<u8
         draw(&canvas);
         canvas.done()?;
     }
-    let mut pixels = Vec::with_capacity(w * h * 3);
-    for y in 0..h {
-        for x in 0..w {
+    Ok((w as u32, h as u32, halved(&fine, w)))
+}
+
+/// Averages two by two RGB pixels; `w` is the width of the result. [`OVERSAMPLING`] is 2.
+fn halved(fine: &[u8], w: usize) -> Vec<u8> {
+    const { assert!(OVERSAMPLING == 2) };
+    let mut pixels = vec![0u8; fine.len() / 4];
+    for (rows, line) in fine.chunks_exact(w * 12).zip(pixels.chunks_exact_mut(w * 3)) {
+        let (upper, lower) = rows.split_at(w * 6);
+        let pairs = upper.chunks_exact(6).zip(lower.chunks_exact(6));
+        for (pixel, (a, b)) in line.chunks_exact_mut(3).zip(pairs) {
             for channel in 0..3 {
-                let mut sum = 0;
-                for dy in 0..OVERSAMPLING {
-                    for dx in 0..OVERSAMPLING {
-                        let (fx, fy) = (x * OVERSAMPLING + dx, y * OVERSAMPLING + dy);
-                        sum += usize::from(fine[(fy * fine_w + fx) * 3 + channel]);
-                    }
-                }
-                pixels.push((sum / (OVERSAMPLING * OVERSAMPLING)) as u8);
+                let sum = [a[channel], a[channel + 3], b[channel], b[channel + 3]].map(u16::from);
+                pixel[channel] = ((sum[0] + sum[1] + sum[2] + sum[3]) / 4) as u8;
             }
         }
     }
-    Ok((w as u32, h as u32, pixels))
+    pixels
 }
 
 /// Draws as a PNG file.
@@ -292,4 +296,18 @@ pub(crate) fn to_png(path: &Path, width: f64, draw: impl Draw) -> Result<(), Str
     let mut file = BitMapBackend::new(path, (w, h));
     file.blit_bitmap((0, 0), (w, h), &pixels).map_err(|error| error.to_string())?;
     file.present().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_pixels_become_their_mean() {
+        // Two pixels wide, two rows: eight pixels of a 4 x 2 picture become two.
+        let upper = [10, 0, 0, 30, 4, 0, 255, 255, 255, 255, 255, 255];
+        let lower = [20, 0, 8, 20, 0, 0, 255, 255, 255, 255, 0, 255];
+        let fine: Vec<u8> = upper.into_iter().chain(lower).collect();
+        assert_eq!(halved(&fine, 2), [20, 1, 2, 255, 191, 255]);
+    }
 }

@@ -93,14 +93,20 @@ pub(super) fn layer_panel(
     // With many layers markers would run into each other: every n-th carries one.
     let room = (panel.x.to - panel.x.from) / layers.len().max(1) as f64;
     let every = (9.0 / room.max(0.1)).ceil().max(1.0) as usize;
-    for (n, line) in lines.iter().enumerate() {
+    // Runs stand a little beside each other: equal ones would hide all but the last.
+    let drawn = lines.iter().filter(|line| !line.is_empty()).count();
+    let beside = (room * 0.4 / drawn.max(1) as f64).min(3.5);
+    let mut place = -beside * drawn.saturating_sub(1) as f64 / 2.0;
+    for (n, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let (ink, marker) = (Ink::series(n), Marker::series(n));
-        let at = |v: &LayerValue| (panel.x.at(v.layer.into()), panel.y.at(v.value));
+        let shift = place;
+        place += beside;
+        let at = |v: &LayerValue| (panel.x.at(v.layer.into()) + shift, panel.y.at(v.value));
         let points: Vec<_> = line.iter().map(at).collect();
         if data.runs.len() <= 3 {
             for value in line {
                 if let Some((from, to)) = value.interval {
-                    let x = panel.x.at(value.layer.into());
+                    let x = panel.x.at(value.layer.into()) + shift;
                     canvas.line(&[(x, panel.y.at(from)), (x, panel.y.at(to))], ink, 1.0);
                 }
             }
@@ -123,7 +129,7 @@ fn caption(data: &Data<'_>) -> Caption {
         let values = run.per_layer("imbalance");
         if let Some(worst) = values.iter().max_by(|a, b| a.value.total_cmp(&b.value)) {
             let chance = worst.chance.map(|chance| format!(" (by chance {})", number(chance)));
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{} is least balanced in layer {}: its busiest expert takes {} times the mean load{}.",
                 run.tagged(),
                 worst.layer,

@@ -108,6 +108,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 columns: Some(&names),
                 x_title: "expert, in the order of the rows",
                 y_title: "expert, clustered",
+                numbered: false,
             };
             let cell = ((width - 30.0) / pairs.experts as f64).clamp(1.2, 24.0);
             used = used.max(map.draw(canvas, x, y + 22.0, width, cell));
@@ -136,7 +137,7 @@ fn caption(data: &Data<'_>) -> Caption {
     for run in &data.runs {
         let Some(pairs) = chosen(run) else { continue };
         if let Some((i, j, lift)) = strongest(pairs) {
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{}, layer {}: experts {i} and {j} run together {} times as often as by popularity.",
                 run.tagged(),
                 pairs.layer,

@@ -3,7 +3,7 @@
 use moescope_analysis::Index;
 
 use super::balance::{NO_RANGE, layer_panel};
-use super::{Caption, Figure};
+use super::{Caption, Figure, missing_note};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
 use crate::data::{Data, LayerValue, Run};
 use crate::format::{interval, number};
@@ -94,10 +94,11 @@ fn caption(data: &Data<'_>) -> Caption {
                 )
             };
             let chance = most.chance.map(|chance| format!("; ln E is {}", number(chance)));
-            caption.fact(format!("{} has {what}{}.", run.tagged(), chance.unwrap_or_default()));
+            caption
+                .fact(run, format!("{} has {what}{}.", run.tagged(), chance.unwrap_or_default()));
         }
     }
-    caption
+    caption.note(&missing_note(data, |run| PANELS.iter().any(|panel| run.has(panel.metric))))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -127,14 +127,15 @@ fn caption(data: &Data<'_>) -> Caption {
             if let Some([few, many]) = thirds(&passes(run, phase))
                 && many.0 > few.0 * 1.02
             {
-                caption.fact(format!(
-                    "{}, {}: {} with {} experts, {} with {}.",
+                caption.fact(run, format!(
+                    "{}, {}: the third of the passes with the fewest experts ({} on average) took {} \
+                     (median), the third with the most ({}) {}.",
                     run.tagged(),
                     name.to_lowercase(),
-                    duration(few.1),
                     number(few.0),
-                    duration(many.1),
-                    number(many.0)
+                    duration(few.1),
+                    number(many.0),
+                    duration(many.1)
                 ));
             }
         }

@@ -102,17 +102,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             let name = run.fitted(width, |text| bold_width(text, LABEL));
             canvas.strong(x, y + 14.0, &name, LABEL, Ink::Text);
             let numbers: Vec<String> = (1..=map.grid.columns).map(|n| n.to_string()).collect();
-            let named = map.grid.rows.iter().zip(&numbers);
-            let grid = Grid {
-                rows: named.map(|(name, number)| format!("{name} {number}")).collect(),
-                ..map.grid.clone()
-            };
+            let grid = &map.grid;
             let map = Heatmap {
-                grid: &grid,
+                grid,
                 colours: &colours,
                 columns: Some(&numbers),
                 x_title: "domain, numbered as on the left",
                 y_title: "domain",
+                numbered: true,
             };
             let cell = (300.0 / grid.rows.len() as f64).clamp(13.0, 24.0);
             used = used.max(map.draw(canvas, x, y + 22.0, width, cell));
@@ -131,7 +128,7 @@ fn caption(data: &Data<'_>) -> Caption {
         let Some(map) = distances(run) else { continue };
         if let Some([closest, furthest]) = extremes(&map.grid) {
             let name = |n: usize| &map.grid.rows[n];
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{}: closest are {} and {} ({} nats), furthest {} and {} ({} nats); two samples of one domain \
                  would show {}.",
                 run.tagged(),

@@ -89,7 +89,8 @@ fn caption(data: &Data<'_>) -> Caption {
     let generated = data.runs.iter().any(|run| run.generation(POLICIES[1].0).is_some());
     let mut caption = Caption::new(
         "Each layer holds as many experts as the axis says and the others have to be fetched: how often \
-         the expert a token needs is there. The distance from the dashed line to LRU is what the text's \
+         the expert a token needs is there. LRU and LFU begin every text with an empty cache, so they miss some \
+         even where all experts fit; the others begin filled. The distance from the dashed line to LRU is what the text's \
          locality gives, the distance to the static choice what lasting popularity gives, and no policy can \
          pass Belady's, which knows the future. Simulated on the recorded routing",
     )
@@ -103,7 +104,7 @@ fn caption(data: &Data<'_>) -> Caption {
             let enough = smallest(&lru, 0.9)
                 .map(|size| format!("; LRU needs {size} for 90\u{a0}%"))
                 .unwrap_or_default();
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{}: with {quarter} of {} experts per layer LRU hits {} (by chance {}, at best {}){enough}.",
                 run.tagged(),
                 run.most_experts(),

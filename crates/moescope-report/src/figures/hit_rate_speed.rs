@@ -63,7 +63,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         .filter(|(_, (metric, _))| data.has(metric))
         .map(|(n, (_, name))| (Key::Mark(Marker::series(n), Ink::series(n)), (*name).into()))
         .collect();
-    keys.push((Key::Reference, "break-even: link and device memory take equally long".into()));
+    keys.push((Key::Reference, "break-even: link time = memory time".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let runs: Vec<_> =
         data.runs.iter().filter_map(|run| Some((run, speed(run)?))).take(MAX_MULTIPLES).collect();
@@ -73,14 +73,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         let mut x_axis = Axis::linear("% of lookups that hit", 0.0, 1.0, 5);
         x_axis.ticks = [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
         let (low, high) = (speed.tokens_per_second(0.0), speed.tokens_per_second(1.0));
-        let y_axis = Axis::log("predicted tokens/s, logarithmic", low * 0.9, high * 1.1, 6);
+        let y_axis = Axis::log("tokens/s, logarithmic", low * 0.9, high * 1.1, 6);
         let at = |n: u32| f64::from(n) / 100.0;
         let line = Curve {
             ink: Ink::Axis,
             marker: Marker::Circle,
             points: (0..=100).map(|n| (at(n), speed.tokens_per_second(at(n)), None)).collect(),
         };
-        let name = run.fitted(place.w - 190.0, |text| bold_width(text, LABEL));
+        let name = run.fitted(place.w - 145.0, |text| bold_width(text, LABEL));
         let panel = curve_panel(canvas, place, &name, (&x_axis, &y_axis), &[], &[]);
         let points: Vec<_> =
             line.points.iter().map(|&(x, y, _)| (panel.x.at(x), panel.y.at(y))).collect();
@@ -104,7 +104,8 @@ fn caption(data: &Data<'_>) -> Caption {
         "Predicted, not measured: bytes over bandwidths for one sequence, with the experts that miss fetched \
          from the host at 25 GB/s (what PCIe 4.0 x16 reaches) and 10 µs each, and the rest read at 400 GB/s. \
          Marks are the policies with a quarter of the experts cached per layer. Right of the dashed line a \
-         faster link can at most double the speed. `moescope simulate` predicts for other machines.",
+         faster link can at most double the speed, since there the link takes no longer than the device's memory. \
+         `moescope simulate` predicts for other machines.",
     );
     for run in &data.runs {
         let (Some(speed), Some(model)) = (speed(run), ModelBytes::of(run.manifest)) else {
@@ -118,7 +119,7 @@ fn caption(data: &Data<'_>) -> Caption {
                 size(run)
             )
         });
-        caption.fact(format!(
+        caption.fact(run, format!(
             "{} (an expert is {}): {} tokens/s with all experts there{lru}, {} with none; break-even at {} hits.",
             run.tagged(),
             bytes(model.expert),

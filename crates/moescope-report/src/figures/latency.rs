@@ -89,12 +89,15 @@ fn caption(data: &Data<'_>) -> Caption {
     );
     for (run, decode) in data.runs.iter().zip(series(data, Phase::Decode)) {
         if !decode.is_empty() {
-            caption.fact(format!(
-                "{} decodes a step in {} (median), {} at the 95th percentile.",
-                run.tagged(),
-                duration(quantile(&decode, 0.5)),
-                duration(quantile(&decode, 0.95))
-            ));
+            caption.fact(
+                run,
+                format!(
+                    "{} decodes a step in {} (median), {} at the 95th percentile.",
+                    run.tagged(),
+                    duration(quantile(&decode, 0.5)),
+                    duration(quantile(&decode, 0.95))
+                ),
+            );
         }
     }
     if data.runs.iter().any(|run| run.manifest.settings.timing_mode == TimingMode::Profiled) {

@@ -61,11 +61,14 @@ fn caption(data: &Data<'_>) -> Caption {
             let range = point.range.map_or(String::new(), |(low, high)| {
                 format!(" ({} to {} by layer)", percent(low), percent(high))
             });
-            caption.fact(format!(
-                "{}: the busiest quarter of the experts serves {} of the selections{range}.",
-                run.tagged(),
-                percent(point.value)
-            ));
+            caption.fact(
+                run,
+                format!(
+                    "{}: the busiest quarter of the experts serves {} of the selections{range}.",
+                    run.tagged(),
+                    percent(point.value)
+                ),
+            );
         }
     }
     caption

@@ -115,7 +115,7 @@ fn caption(data: &Data<'_>) -> Caption {
             .iter()
             .filter_map(|q| Some(format!("{} {}", bytes(q.peak(run)? as f64), q.name)))
             .collect();
-        caption.fact(format!("{} peaks at {}.", run.tagged(), crate::format::list(&peaks)));
+        caption.fact(run, format!("{} peaks at {}.", run.tagged(), crate::format::list(&peaks)));
     }
     caption.note(&multiples_note(data))
 }

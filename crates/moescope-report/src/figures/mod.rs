@@ -23,10 +23,9 @@ mod utilisation_difference;
 mod vocabulary;
 mod working_set;
 
-use serde::Serialize;
-
 use crate::canvas::Canvas;
-use crate::data::Data;
+use crate::data::{Data, Run};
+use crate::format::{count, list, plural};
 use crate::table::Table;
 
 /// All figures, in the order of their sections on the page.
@@ -60,7 +59,7 @@ pub(crate) const WIDE: f64 = 860.0;
 pub(crate) const NARROW: f64 = 358.0;
 
 /// Runs beyond which small multiples (one map or panel per run) show only the first.
-const MAX_MULTIPLES: usize = 8;
+const MAX_MULTIPLES: usize = 6;
 
 /// One figure: everything a page needs to show it.
 pub(crate) struct Figure {
@@ -82,12 +81,23 @@ pub(crate) struct Figure {
 }
 
 /// The text under a figure.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caption {
     /// How to read the figure and what limits it.
-    reading: String,
-    /// What it shows, a sentence or two per run.
-    facts: Vec<String>,
+    pub(crate) reading: String,
+    facts: Vec<Fact>,
+    /// Runs of which nothing is said.
+    further: usize,
+}
+
+/// What a figure shows, a sentence or two about a run.
+#[derive(Clone, Debug)]
+struct Fact {
+    text: String,
+    /// The text without the name of the run: runs of which the same is said share a fact.
+    nameless: String,
+    /// The other runs it holds of.
+    also: Vec<String>,
 }
 
 /// Runs beyond which a caption no longer speaks of each.
@@ -95,14 +105,41 @@ const MAX_FACTS: usize = 4;
 
 impl Caption {
     fn new(reading: impl Into<String>) -> Self {
-        Self { reading: reading.into(), facts: Vec::new() }
+        Self { reading: reading.into(), facts: Vec::new(), further: 0 }
     }
 
-    /// Adds a fact about one run; those of the first few runs are kept.
-    fn fact(&mut self, fact: impl Into<String>) {
-        if self.facts.len() < MAX_FACTS {
-            self.facts.push(fact.into());
+    /// Adds a fact about a run, which names it. What was said of another run already is not repeated,
+    /// and of many runs the first are spoken of.
+    fn fact(&mut self, run: &Run<'_>, text: impl Into<String>) {
+        let (name, text) = (run.tagged(), text.into());
+        // Names are sanitised: none holds this character.
+        let nameless = text.replacen(&name, "\u{1}", 1);
+        let full = self.facts.len() == MAX_FACTS;
+        match self.facts.iter_mut().find(|known| known.nameless == nameless) {
+            Some(known) => known.also.push(name),
+            None if full => self.further += 1,
+            None => self.facts.push(Fact { text, nameless, also: vec![] }),
         }
+    }
+
+    /// The facts as they are printed.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let mut sentences: Vec<String> = self
+            .facts
+            .iter()
+            .map(|fact| match fact.also.len() {
+                0 => fact.text.clone(),
+                n if n <= MAX_FACTS => {
+                    format!("{} The same holds of {}.", fact.text, list(&fact.also))
+                }
+                n => format!("{} The same holds of {} others.", fact.text, count(n as u64)),
+            })
+            .collect();
+        if self.further > 0 {
+            let runs = plural(self.further as u64, "further run");
+            sentences.push(format!("{runs}: see the numbers."));
+        }
+        sentences
     }
 
     fn note(mut self, note: &str) -> Self {
@@ -125,6 +162,17 @@ fn multiples_note(data: &Data<'_>) -> String {
         format!(" The first {MAX_MULTIPLES} of {runs} runs are drawn; the table has all.")
     } else {
         String::new()
+    }
+}
+
+/// Which runs a figure lacks, for runs that were recorded differently.
+fn missing_note(data: &Data<'_>, shown: impl Fn(&Run<'_>) -> bool) -> String {
+    let missing: Vec<String> =
+        data.runs.iter().filter(|run| !shown(run)).map(Run::tagged).collect();
+    match missing.len() {
+        0 => String::new(),
+        n if n <= MAX_FACTS => format!(" Not recorded in {}.", list(&missing)),
+        n => format!(" Not recorded in {} runs.", count(n as u64)),
     }
 }
 

@@ -81,12 +81,14 @@ fn caption(data: &Data<'_>) -> Caption {
         if let Some(least) = layers.iter().min_by(|a, b| a.value.total_cmp(&b.value)) {
             let overall = comparison(data, run).and_then(|c| c.overall("routing_overlap"));
             let overall = overall.map_or(NOTHING.into(), |row| percent(row.value));
-            caption.fact(format!(
-                "{} shares {overall} of the experts, least in layer {} ({}).",
-                run.tagged(),
-                least.layer,
-                percent(least.value)
-            ));
+            let most = layers.iter().map(|layer| layer.value).fold(f64::MIN, f64::max);
+            let least = if least.value < most {
+                format!("least in layer {} ({})", least.layer, percent(least.value))
+            } else {
+                "in every layer alike".into()
+            };
+            caption
+                .fact(run, format!("{} shares {overall} of the experts, {least}.", run.tagged()));
         }
     }
     caption

@@ -272,7 +272,7 @@ fn caption(data: &Data<'_>) -> Caption {
         let most = most.map_or(String::new(), |most| {
             format!("; layer {} tells most of the next, {} bits", most.layer, number(most.value))
         });
-        caption.fact(format!(
+        caption.fact(run, format!(
             "{}: {} of the tokens of expert {i} in layer {layer} go to expert {j} in layer {next}{most}.",
             run.tagged(),
             percent(share)

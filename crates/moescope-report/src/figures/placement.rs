@@ -69,13 +69,16 @@ fn caption(data: &Data<'_>) -> Caption {
     for run in &data.runs {
         let curves = WAYS.map(|(metric, _)| run.by_size(metric, None, None));
         if let (Some(before), Some(after)) = (curves[0].last(), curves[2].last()) {
-            caption.fact(format!(
-                "{} on {} GPUs: {} with experts in order, {} replicated and packed.",
-                run.tagged(),
-                before.x,
-                number(before.value),
-                number(after.value)
-            ));
+            caption.fact(
+                run,
+                format!(
+                    "{} on {} GPUs: {} with experts in order, {} replicated and packed.",
+                    run.tagged(),
+                    before.x,
+                    number(before.value),
+                    number(after.value)
+                ),
+            );
         }
     }
     caption.note(&multiples_note(data))

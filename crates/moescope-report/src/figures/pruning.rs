@@ -1,7 +1,7 @@
 //! What pruning the least salient experts would save and lose.
 
 use super::curves::{Curve, curve_panel, share_axis};
-use super::{Caption, Figure};
+use super::{Caption, Figure, missing_note};
 use crate::canvas::{Axis, Canvas, Key, Marker, Place, legend, run_keys};
 use crate::data::{Data, Run};
 use crate::format::percent;
@@ -68,7 +68,7 @@ fn caption(data: &Data<'_>) -> Caption {
     for run in &data.runs {
         let quarter = trade_off(run).into_iter().find(|(share, ..)| *share >= 0.25);
         if let Some((_, traffic, saliency)) = quarter {
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{}: a quarter of the experts serves {} of the selections and holds {} of the saliency.",
                 run.tagged(),
                 percent(traffic),
@@ -76,7 +76,7 @@ fn caption(data: &Data<'_>) -> Caption {
             ));
         }
     }
-    caption
+    caption.note(&missing_note(data, |run| run.has("pruned_saliency")))
 }
 
 fn table(data: &Data<'_>) -> Table {

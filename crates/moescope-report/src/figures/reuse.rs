@@ -66,7 +66,7 @@ fn caption(data: &Data<'_>) -> Caption {
     for run in &data.runs {
         let points = curve(run);
         if let (Some(first), Some(last)) = (points.first(), points.last()) {
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "{}: {} of the experts are used again by the next token, {} at a distance of {} (by chance {}).",
                 run.tagged(),
                 percent(first.value),

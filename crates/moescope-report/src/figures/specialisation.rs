@@ -124,6 +124,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             columns: Some(&columns),
             x_title: "expert, grouped by its main domain",
             y_title: "domain",
+            numbered: false,
         };
         // Every domain has its name beside it.
         y += NAME + heatmap.draw(canvas, 0.0, y + NAME, canvas.width, 18.0) + 14.0;
@@ -152,7 +153,7 @@ fn caption(data: &Data<'_>) -> Caption {
     );
     for (run, map) in &maps {
         if let Some((domain, expert, share)) = strongest(map) {
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "In {}, layer {}, expert {expert} serves {} of the tokens of {domain} (by chance {}).",
                 run.tagged(),
                 map.layer,

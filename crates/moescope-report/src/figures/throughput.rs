@@ -111,7 +111,7 @@ fn caption(data: &Data<'_>) -> Caption {
             })
             .collect();
         if !speeds.is_empty() {
-            caption.fact(format!("{}: {}.", run.tagged(), crate::format::list(&speeds)));
+            caption.fact(run, format!("{}: {}.", run.tagged(), crate::format::list(&speeds)));
         }
     }
     caption.note(&devices_note(data))

@@ -88,6 +88,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 columns: None,
                 x_title: "expert",
                 y_title: "layer",
+                numbered: false,
             };
             used = used.max(map.draw(canvas, x, y + NAME, width, cell));
         }
@@ -120,7 +121,7 @@ fn caption(data: &Data<'_>) -> Caption {
                 1 => format!("1 of {} experts is never used", count(known)),
                 n => format!("{} of {} experts are never used", count(n), count(known)),
             };
-            caption.fact(format!(
+            caption.fact(run, format!(
                 "In {}, expert {expert} of layer {layer} is the busiest with {} times an even share; \
                  {unused}.",
                 run.tagged(),

@@ -1,7 +1,7 @@
 //! What changed in utilisation between the first run and each other one.
 
 use super::{Caption, Figure, MAX_MULTIPLES};
-use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width, cell_height};
+use crate::canvas::{Canvas, Colours, Heatmap, LABEL, SMALL, bold_width, cell_height, text_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::{count, fixed, number};
 use crate::palette::Ink;
@@ -71,7 +71,7 @@ fn summary(grid: &Grid) -> Option<(f64, &str, usize, f64)> {
     Some((mean, &grid.rows[at / grid.columns], at % grid.columns, grid.values[at]))
 }
 
-fn colours(maps: &[Difference<'_, '_>]) -> Colours {
+fn colours(maps: &[Difference<'_, '_>], base: &str) -> Colours {
     let mut sizes: Vec<f64> = maps
         .iter()
         .flat_map(|map| &map.grid.values)
@@ -100,7 +100,7 @@ fn colours(maps: &[Difference<'_, '_>]) -> Colours {
             (bound / 2.0, label(0.5, "+")),
             (bound, format!("≥ {}", label(1.0, "+"))),
         ],
-        title: "change of (share ÷ even share); blue less, orange more".into(),
+        title: format!("share ÷ even share, minus that in {base}; blue less, orange more"),
     }
 }
 
@@ -108,22 +108,19 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let mut maps = differences(data);
     let all = maps.len();
     maps.truncate(MAX_MULTIPLES);
-    let colours = colours(&maps);
+    let base = data.runs[0].fitted(canvas.width - 40.0, |text| text_width(text, SMALL));
+    let colours = colours(&maps, &base);
     let mut y = colours.bar(canvas, 0.0);
     let experts = maps.iter().map(|map| map.grid.columns).max().unwrap_or(1);
     let columns = if all > 2 && canvas.width > 600.0 && experts <= 160 { 2 } else { 1 };
     let gap = 28.0;
     let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
-    let base = &data.runs[0];
     for row in maps.chunks(columns) {
         let mut used: f64 = 0.0;
         for (n, Difference { run, grid, .. }) in row.iter().enumerate() {
             let x = n as f64 * (width + gap);
-            // Both names must be seen to be there.
-            let half = width / 2.0 - 10.0;
-            let bold = |text: &str| bold_width(text, LABEL);
-            let title = format!("{} − {}", run.fitted(half, bold), base.fitted(half, bold));
-            canvas.strong(x, y + 14.0, &title, LABEL, Ink::Text);
+            let name = run.fitted(width, |text| bold_width(text, LABEL));
+            canvas.strong(x, y + 14.0, &name, LABEL, Ink::Text);
             let cell = cell_height(grid.rows.len(), if all > 2 { 180.0 } else { 290.0 });
             let map = Heatmap {
                 grid,
@@ -131,6 +128,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                 columns: None,
                 x_title: "expert",
                 y_title: "layer",
+                numbered: false,
             };
             used = used.max(map.draw(canvas, x, y + NAME, width, cell));
         }
@@ -150,7 +148,7 @@ fn caption(data: &Data<'_>) -> Caption {
         let name = run.tagged();
         let Some((mean, layer, expert, largest)) = summary(grid) else { continue };
         if largest == 0.0 {
-            caption.fact(format!("{name} uses every expert exactly as much as {base} does."));
+            caption.fact(run, format!("{name} uses every expert exactly as much as {base} does."));
         } else {
             let mut fact = format!(
                 "{name} differs by {} of an even share on average and most at expert {expert} of \
@@ -166,7 +164,7 @@ fn caption(data: &Data<'_>) -> Caption {
                     count(*all as u64)
                 ));
             }
-            caption.fact(fact);
+            caption.fact(run, fact);
         }
     }
     if differences.len() > MAX_MULTIPLES {

@@ -4,7 +4,7 @@ use moescope_analysis::{Specialist, Specialists};
 
 use super::{Caption, Figure};
 use crate::canvas::{
-    Align, Canvas, Key, LABEL, Marker, SMALL, TITLE, bold_width, fit, lay_out, legend, text_width,
+    Align, Canvas, Key, LABEL, SMALL, TITLE, bold_width, fit, lay_out, legend, text_width,
 };
 use crate::data::{Data, Run};
 use crate::format::{count, percent};
@@ -54,13 +54,17 @@ fn chosen<'a>(run: &Run<'a>) -> Option<&'a Specialists> {
 fn name(specialist: &Specialist) -> String {
     match specialist.text.as_str() {
         "" => format!("id {}", specialist.token_id),
+        // Part of a character: many tokens look like that.
+        text if text.contains('\u{fffd}') => {
+            format!("“{}” id {}", visible(text), specialist.token_id)
+        }
         text => format!("“{}”", visible(text)),
     }
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let keys = [
-        (Key::Mark(Marker::Square, Ink::Series(0)), "share of its occurrences".to_owned()),
+        (Key::Bar(Ink::Series(0)), "share of the token's occurrences".to_owned()),
         (Key::Reference, "by chance, the largest of all experts".to_owned()),
     ];
     let mut y = legend(canvas, 0.0, &keys) + 12.0;
@@ -96,7 +100,10 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
                     Ink::Series(0),
                 );
                 let chance = x_of(specialist.chance);
-                canvas.dashed(&[(chance, y), (chance, y + ROW - 2.0)], Ink::Reference, 1.6);
+                // On paper of its own: the bar behind it is dark.
+                let mark = [(chance, y), (chance, y + ROW - 2.0)];
+                canvas.line(&mark, Ink::Paper, 5.0);
+                canvas.dashed(&mark, Ink::Reference, 1.8);
                 let label = format!("expert {}, {}", specialist.expert, percent(specialist.share));
                 canvas.text(right + 6.0, y + 12.0, &label, SMALL, Ink::Muted, Align::Left);
             }
@@ -118,21 +125,24 @@ fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "Tokens of which nearly every occurrence selects the same expert, the surest first, in the layer \
          where tokens and experts belong together most; on the right the same for the token that comes \
-         next. Only tokens with at least ten occurrences count. A long bar left of its dashed mark is \
-         chance, one far beyond it an expert for that token.",
+         next. Only tokens with at least ten occurrences count. A bar that ends at its dashed mark is \
+         chance, one that runs far past it shows an expert for that token.",
     );
     for run in &data.runs {
         let values = run.per_layer("vocabulary_specialisation");
         let most = values.iter().max_by(|a, b| a.value.total_cmp(&b.value));
         if let Some(most) = most {
             let chance = most.chance.map(|chance| format!(" (by chance {})", percent(chance)));
-            caption.fact(format!(
-                "{}: in layer {} a token goes to its main expert {} of the time{}.",
-                run.tagged(),
-                most.layer,
-                percent(most.value),
-                chance.unwrap_or_default()
-            ));
+            caption.fact(
+                run,
+                format!(
+                    "{}: in layer {} a token goes to its main expert {} of the time{}.",
+                    run.tagged(),
+                    most.layer,
+                    percent(most.value),
+                    chance.unwrap_or_default()
+                ),
+            );
         }
     }
     if data.runs.len() > MAX_RUNS {

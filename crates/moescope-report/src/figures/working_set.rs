@@ -64,14 +64,17 @@ fn caption(data: &Data<'_>) -> Caption {
     );
     for run in &data.runs {
         if let Some(point) = curve(run, VIEWS[0].0).into_iter().find(|point| point.x >= 16) {
-            caption.fact(format!(
-                "{}: {} tokens in a row need {} of {} experts (by chance {}).",
-                run.tagged(),
-                count(point.x.into()),
-                number(point.value),
-                run.most_experts(),
-                point.chance.map_or(NOTHING.into(), number)
-            ));
+            caption.fact(
+                run,
+                format!(
+                    "{}: {} tokens in a row need {} of {} experts (by chance {}).",
+                    run.tagged(),
+                    count(point.x.into()),
+                    number(point.value),
+                    run.most_experts(),
+                    point.chance.map_or(NOTHING.into(), number)
+                ),
+            );
         }
     }
     caption

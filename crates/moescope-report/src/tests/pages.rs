@@ -1,5 +1,7 @@
 //! Whole pages.
 
+use moescope_analysis::Finding;
+
 use super::fixture::{Shape, analysis};
 use super::{rendered, shapes};
 use crate::{ReportError, ReportOptions, render};
@@ -145,4 +147,29 @@ fn a_newer_report_replaces_an_older_one() {
     // A figure that the new report lacks does not stay behind.
     assert!(!options.out_dir.join("figures/utilisation-difference.png").exists());
     assert!(std::fs::read_to_string(paths.html).unwrap().contains("Nothing does"));
+}
+
+#[test]
+fn what_holds_of_many_runs_is_said_once() {
+    let finding = |headline: &str, figure: &'static str, caveat: bool| Finding {
+        headline: headline.into(),
+        detail: String::new(),
+        figure: Some(figure),
+        effect: 1.0,
+        caveat,
+    };
+    let names = ["base", "base (2)", "base (3)"];
+    let analyses = names.map(|name| analysis(&Shape::new(name, 1, 4, 1)));
+    let findings = [
+        finding("few tokens in base", "utilisation", true),
+        finding("52 % are the same in base and base (2)", "overlap", false),
+        finding("1.5 times as fast in base (2) as in base", "throughput", false),
+        finding("48.5 % are the same in base and base (3)", "overlap", false),
+        finding("48.5 % are the same in base and base (3)", "divergence", false),
+        finding("few tokens in base (2)", "utilisation", true),
+    ];
+    let groups = crate::grouped_findings(&findings, &analyses);
+    let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 2, 1, 1, 1]);
+    assert!(std::ptr::eq(groups[1][1], &findings[3]));
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::PossibleValuesParser};
 use moescope_analysis::{Finding, Options, analyze_all, findings};
-use moescope_report::{ReportOptions, ReportPaths, render, sanitize, section_names};
+use moescope_report::{
+    ReportOptions, ReportPaths, grouped_findings, render, sanitize, section_names,
+};
 use moescope_trace::Run;
 
 use crate::{args::Output, ui};
@@ -54,7 +56,10 @@ pub(crate) fn write(
     let (analyses, comparisons) = analyze_all(&runs, &Options::default())?;
     let findings = findings(&analyses, &comparisons);
     let paths = render(&analyses, &comparisons, &findings, options)?;
-    Ok((paths, findings))
+    // The same of many runs is said once.
+    let leading =
+        grouped_findings(&findings, &analyses).iter().map(|group| group[0].clone()).collect();
+    Ok((paths, leading))
 }
 
 /// The three results with the largest effects, one line each; reservations are in the report.
