@@ -10,19 +10,22 @@
 //! - [`memory`]: device pools and resident memory
 //! - [`replay`]: a recorded run's experts forced upon a model
 //! - [`conditions`]: the manifest of a run; [`environment`]: the machine it is made on
-//! - [`energy`]: joules, where the platform counts them
+//! - [`energy`]: joules, where the platform counts them; [`peaks`]: what a device can do; [`dispatch`]: kernels
+//!   launched
 //! - [`mod@run`]: all of it together
 //! - [`mod@bench`]: the benchmark protocol
 
 pub mod bench;
 pub mod chat;
 pub mod conditions;
+pub mod dispatch;
 pub mod energy;
 pub mod environment;
 pub mod error;
 pub mod generate;
 pub mod inject;
 pub mod memory;
+pub mod peaks;
 pub mod profiler;
 pub mod prompts;
 pub mod recorder;

@@ -1,0 +1,324 @@
+//! What a device reads and computes at most, measured: what utilisation is a share of.
+//!
+//! **Read bandwidth**: bytes of a buffer far larger than the caches over the time in which all of it is read
+//! and added up; the best of several passes. As STREAM does it (McCalpin, 1995), but reading only: weights are
+//! streamed and not written.
+//!
+//! - CPU: [`CPU_BUFFER`] or four times the last-level cache, at most an eighth of memory, on the threads that
+//!   run the model.
+//! - GPU: CubeCL's own probe (`Device::performance_stats`, `MemoryAccess::Read`): a window of 512 MiB moving
+//!   over a buffer twice as large, or as much as the device gives out in one piece; a software adapter gets a
+//!   window of 16 MiB, which its processor's cache may partly hold.
+//!
+//! **FLOP/s**: `2 T I O` over the time of one product `[T, I] x [O, I]^T` as prefill does it
+//! (`moescope_model::ops::linear`), with weights in the given type and square, grown until a product takes
+//! long enough to be timed; the best of several. A GPU's peak is the larger of that and CubeCL's arithmetic
+//! probe (`ThroughputMode::ComputeDirect`), so a slow product does not flatter a model; a software adapter's is
+//! the probe alone, since tuning a product there takes half a minute. These are
+//! measured peaks of this software on this device, not the vendor's figures: the reference for MBU and MFU
+//! (PaLM, arXiv 2204.02311, appendix B, with the theoretical peak in its place).
+
+use std::{
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use burn::tensor::{
+    DType as BurnDType, Device, MemoryAccess, Tensor, ThroughputKey, ThroughputMode, ThroughputStat,
+};
+use cubecl::ir::{ElemType, FloatKind};
+use moescope_model::{
+    DType,
+    ops::{self, linear::Linear},
+};
+use moescope_trace::{bench::Peaks, manifest::DeviceType};
+use rayon::prelude::*;
+
+use crate::{
+    conditions::host_info,
+    environment::{
+        Roots,
+        sysfs::{entries, name, word},
+    },
+    error::{RecordError, Result},
+    recorder::device as failed,
+};
+
+/// Bytes read per pass on the CPU at least.
+pub const CPU_BUFFER: usize = 256 << 20;
+/// Bytes one task reads: much more than starting it costs.
+const CHUNK: usize = 1 << 20;
+/// Window of the read probe on a software adapter.
+const SOFTWARE_WINDOW: u64 = 16 << 20;
+/// Time for repeating a measurement once everything is warm.
+const BUDGET: Duration = Duration::from_millis(600);
+/// Repetitions at least, and at most.
+const REPEAT: (usize, usize) = (3, 50);
+/// A product is large enough once it takes this long.
+const LONG_ENOUGH: Duration = Duration::from_millis(20);
+/// Width of the smallest and the largest square product.
+const WIDTHS: (usize, usize) = (256, 8192);
+
+/// Measures the peaks of a device with weights in `dtype`: about two seconds on a CPU, a few more where shaders
+/// have to be compiled and products tuned. Nothing else should use the device meanwhile.
+///
+/// # Errors
+///
+/// [`RecordError::Device`] if the device fails, or has no room or no clock for a probe.
+pub fn measure(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks> {
+    if ops::on_cpu(device) {
+        let flops = product_flops(device, dtype)?;
+        let read_bytes_per_second = cpu_read(cpu_buffer(&Roots::default()));
+        return Ok(Peaks { read_bytes_per_second, flops });
+    }
+    let software = kind == DeviceType::Software;
+    let mut read = ThroughputMode::memory(MemoryAccess::Read);
+    if let (true, ThroughputMode::Memory(spec)) = (software, &mut read) {
+        spec.bytes = SOFTWARE_WINDOW;
+    }
+    let read_bytes_per_second = probe(device, read, |value, key| value.bytes_per_s(key))?;
+    let arithmetic = ThroughputMode::ComputeDirect { dtype: element(dtype) };
+    let arithmetic = probe(device, arithmetic, |value, _| value.ops_per_s());
+    let flops = match software {
+        true => arithmetic?,
+        // Some devices multiply in a type they have no plain arithmetic for.
+        false => product_flops(device, dtype)?.max(arithmetic.unwrap_or(0.0)),
+    };
+    Ok(Peaks { read_bytes_per_second, flops })
+}
+
+fn element(dtype: DType) -> ElemType {
+    ElemType::Float(match dtype {
+        DType::F32 => FloatKind::F32,
+        DType::F16 => FloatKind::F16,
+        DType::Bf16 => FloatKind::BF16,
+    })
+}
+
+/// One of CubeCL's probes.
+fn probe(
+    device: &Device,
+    mode: ThroughputMode,
+    rate: impl Fn(&burn::tensor::ThroughputValue, &ThroughputKey) -> f64,
+) -> Result<f64> {
+    let key = ThroughputKey { mode };
+    let refuse = |reason: String| RecordError::Device(format!("measuring its peak: {reason}"));
+    match device.performance_stats(&[key]).pop() {
+        Some(ThroughputStat { value: Ok(value), .. }) => {
+            let rate = rate(&value, &key);
+            let usable = rate.is_finite() && rate > 0.0;
+            usable.then_some(rate).ok_or_else(|| refuse("the probe took no time".into()))
+        }
+        Some(ThroughputStat { value: Err(error), .. }) => Err(refuse(error.to_string())),
+        None => Err(refuse("there is no probe for it".into())),
+    }
+}
+
+/// The shortest of several repetitions.
+fn best(mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+    let start = Instant::now();
+    let mut best = Duration::MAX;
+    for done in 0..REPEAT.1 {
+        if done >= REPEAT.0 && start.elapsed() > BUDGET {
+            break;
+        }
+        best = best.min(once()?);
+    }
+    Ok(best)
+}
+
+/// FLOP/s of a large product.
+fn product_flops(device: &Device, dtype: DType) -> Result<f64> {
+    let product = |width: usize| {
+        // Not all alike and not tiny: denormal numbers would be slow, zeros might be skipped.
+        let values = |step: usize| -> Vec<f32> {
+            (0..width * width).map(|i| ((i * step) % 251) as f32 / 251.0 - 0.4).collect()
+        };
+        let square = |values: Vec<f32>, dtype: BurnDType| {
+            let data = burn::tensor::TensorData::new(values, [width, width]);
+            Tensor::<2>::from_data(data, (device, dtype))
+        };
+        let x = square(values(7), BurnDType::F32);
+        let w = Linear::new(square(values(13), dtype.burn().into()));
+        move || {
+            device.sync().map_err(|e| failed(&e))?;
+            let start = Instant::now();
+            let out = w.forward(x.clone());
+            // Fusion would drop a result nobody holds.
+            device.sync().map_err(|e| failed(&e))?;
+            let elapsed = start.elapsed();
+            drop(black_box(out));
+            Ok(elapsed)
+        }
+    };
+    let mut width = WIDTHS.0;
+    loop {
+        let once = product(width);
+        // The first compiles and tunes.
+        once()?;
+        let elapsed = once()?;
+        if elapsed < LONG_ENOUGH && width < WIDTHS.1 {
+            width *= 2;
+            continue;
+        }
+        let seconds = best(once)?.as_secs_f64();
+        return Ok(2.0 * (width as f64).powi(3) / seconds.max(1e-9));
+    }
+}
+
+/// Bytes to read per pass: far more than the caches hold, and not much of the machine's memory.
+fn cpu_buffer(roots: &Roots) -> usize {
+    let cache = last_level_cache(&roots.sys.join("devices/system/cpu/cpu0/cache")).unwrap_or(0);
+    let eighth = (host_info().ram_bytes / 8) as usize;
+    let most = if eighth > 0 { eighth } else { CPU_BUFFER };
+    CPU_BUFFER.max(4 * cache).min(most).next_multiple_of(CHUNK)
+}
+
+/// Bytes of the largest cache the kernel lists, as `32768K`.
+fn last_level_cache(folder: &Path) -> Option<usize> {
+    let indices = entries(folder).into_iter().filter(|path| name(path).starts_with("index"));
+    let size = |path: std::path::PathBuf| {
+        let text = word(&path.join("size"))?;
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+        let unit = match unit {
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            _ => return None,
+        };
+        digits.parse::<usize>().ok()?.checked_mul(unit)
+    };
+    // More than any processor has is not a size.
+    indices.filter_map(size).filter(|&bytes| bytes <= 4 << 30).max()
+}
+
+/// Bytes per second of reading a buffer of `bytes` on all threads of the model.
+fn cpu_read(bytes: usize) -> f64 {
+    let words = (bytes / 8).max(1);
+    let mut buffer = vec![0_u64; words];
+    // Written by the threads that read: every page is there, and near one of them.
+    let chunk = CHUNK / 8;
+    buffer.par_chunks_mut(chunk).enumerate().for_each(|(i, part)| part.fill(i as u64 | 1));
+    let once = || {
+        let start = Instant::now();
+        let sum = black_box(&buffer).par_chunks(chunk).map(sum).reduce(|| 0, u64::wrapping_add);
+        black_box(sum);
+        Ok(start.elapsed())
+    };
+    // Reading memory does not fail.
+    let seconds = best(once).unwrap_or(Duration::MAX).as_secs_f64();
+    (words * 8) as f64 / seconds.max(1e-9)
+}
+
+/// Adds up in lanes of their own, which compile to vector additions.
+fn sum(words: &[u64]) -> u64 {
+    let mut lanes = [0_u64; 16];
+    let (blocks, rest) = words.as_chunks::<16>();
+    for block in blocks {
+        for (lane, word) in lanes.iter_mut().zip(block) {
+            *lane = lane.wrapping_add(*word);
+        }
+    }
+    lanes.iter().chain(rest).fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use moescope_model::{DeviceChoice, device};
+
+    use super::*;
+    use crate::{conditions::device_info, environment::tests::Tree};
+
+    #[test]
+    fn sums() {
+        let words: Vec<u64> = (0..1000).map(|i| i * i + (i << 50)).collect();
+        for n in [0, 1, 15, 16, 17, 999, 1000] {
+            let want = words[n..].iter().fold(0_u64, |sum, word| sum.wrapping_add(*word));
+            assert_eq!(sum(&words[n..]), want);
+        }
+    }
+
+    #[test]
+    fn buffers_are_larger_than_caches() {
+        let cache = "sys/devices/system/cpu/cpu0/cache";
+        let sized = |size: &str| {
+            let tree = Tree::new(&[
+                (&format!("{cache}/index0/size"), "32K\n"),
+                (&format!("{cache}/index3/size"), size),
+                (&format!("{cache}/uevent"), ""),
+            ]);
+            last_level_cache(&tree.roots.sys.join("devices/system/cpu/cpu0/cache"))
+        };
+        assert_eq!(sized("262144K\n"), Some(256 << 20));
+        assert_eq!(sized("8M\n"), Some(8 << 20));
+        for hostile in
+            ["", "many", "12", "-4K", "99999999999999999999K", "18014398509481983K", "9999999M"]
+        {
+            assert_eq!(sized(hostile), Some(32 << 10), "{hostile}");
+        }
+        let buffer = cpu_buffer(&Roots::default());
+        assert!(buffer.is_multiple_of(CHUNK) && buffer >= CHUNK);
+    }
+
+    /// Against copying, which reads and writes as much: reading alone is about as fast to twice as fast.
+    #[test]
+    fn reading_is_as_fast_as_copying() {
+        let n = 64 << 20;
+        let from = vec![1_u8; n];
+        let mut to = vec![0_u8; n];
+        let copy = |from: &[u8], to: &mut [u8]| {
+            to.par_chunks_mut(CHUNK)
+                .zip(from.par_chunks(CHUNK))
+                .for_each(|(to, from)| to.copy_from_slice(from));
+        };
+        let once = || {
+            let start = Instant::now();
+            copy(black_box(&from), black_box(&mut to));
+            Ok(start.elapsed())
+        };
+        let copied = 2.0 * n as f64 / best(once).unwrap().as_secs_f64();
+        let [first, second] = [(); 2].map(|()| cpu_read(n));
+        for read in [first, second] {
+            let ratio = read / copied;
+            assert!((0.3..4.0).contains(&ratio), "read {read:.3e} B/s, copied {copied:.3e} B/s");
+        }
+        assert!((0.4..2.5).contains(&(first / second)), "{first:.3e}, then {second:.3e}");
+    }
+
+    /// The peak is one: no smaller product of the same kind beats it by much, and it is not far above what a
+    /// core can do.
+    #[test]
+    fn products_on_the_cpu() {
+        let device = Device::flex();
+        let start = Instant::now();
+        let peaks = measure(&device, DeviceType::Cpu, DType::F32).unwrap();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        let x = Tensor::<2>::ones([96, 700], &device);
+        let w = Linear::new(Tensor::<2>::ones([900, 700], &device));
+        let smaller = best(|| {
+            let start = Instant::now();
+            black_box(w.forward(x.clone()));
+            Ok(start.elapsed())
+        });
+        let smaller = 2.0 * 96.0 * 700.0 * 900.0 / smaller.unwrap().as_secs_f64();
+        assert!(peaks.flops > 0.6 * smaller, "{:.3e} below {smaller:.3e}", peaks.flops);
+        // 2 FMA units of 16 lanes at 6 GHz are the most a core does in f32.
+        let most = 64.0 * 6e9 * f64::from(host_info().cores.max(1));
+        assert!(peaks.flops < most, "{:.3e} above {most:.3e}", peaks.flops);
+    }
+
+    /// A software adapter has the processor's memory and its arithmetic.
+    #[test]
+    fn peaks_on_wgpu() {
+        let (adapter, _) = device::choose(DeviceChoice::Wgpu(None)).unwrap();
+        let kind = device_info(&adapter).device_type;
+        let peaks = measure(&adapter.open(), kind, DType::F32).unwrap();
+        assert!((1e7..1e14).contains(&peaks.read_bytes_per_second), "{peaks:?}");
+        assert!((1e6..1e16).contains(&peaks.flops), "{peaks:?}");
+        if kind == DeviceType::Software {
+            let cpu = measure(&Device::flex(), DeviceType::Cpu, DType::F32).unwrap();
+            assert!(peaks.flops < 4.0 * cpu.flops, "{peaks:?}, the CPU {cpu:?}");
+        }
+    }
+}
