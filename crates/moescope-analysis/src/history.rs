@@ -1,7 +1,7 @@
 //! Measurements over time: what goes into a history, and where its series change.
 
 use moescope_trace::history::{Entry, Value};
-use moescope_trace::manifest::Injected;
+use moescope_trace::manifest::labels;
 
 use crate::gate::{Evidence, Row};
 use crate::stats::{Change, ChangeOptions, changes, quantile};
@@ -53,11 +53,12 @@ impl Trend {
 
 /// A measurement as a history keeps it: speeds in tokens per second and the facts.
 pub fn entry(evidence: &Evidence, id: &str, measured_at: &str) -> Entry {
-    // Numbers with a fault in them are a series of their own, never a point among true ones.
-    let faults = evidence.fingerprint.model.injected.map_or_else(Vec::new, Injected::labels);
+    // Random weights, software adapters, injected faults: numbers that need a label are a series of their own,
+    // which says so wherever it is shown, and never points among others.
+    let labels = labels(&evidence.fingerprint.model, &evidence.fingerprint.device);
     let conditions = std::iter::once(evidence.fingerprint.identity())
         .chain(evidence.task.clone())
-        .chain(faults.into_iter().map(str::to_owned));
+        .chain(labels.into_iter().map(str::to_owned));
     Entry {
         id: id.to_owned(),
         measured_at: measured_at.to_owned(),

@@ -154,6 +154,20 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Takes the higher of each peak of memory: of several measurements of one configuration the most counts,
+    /// since whatever ran before may have lowered it in one of them.
+    pub fn raise_peaks(&mut self, other: &Self) {
+        let peaks = [
+            (&mut self.peak_bytes_in_use, other.peak_bytes_in_use),
+            (&mut self.peak_bytes_reserved, other.peak_bytes_reserved),
+            (&mut self.peak_rss_bytes, other.peak_rss_bytes),
+        ];
+        for (peak, other) in peaks {
+            // No number is less than any.
+            *peak = (*peak).max(other);
+        }
+    }
+
     /// The first fact that two measurements of one program have differently though it depends on nothing
     /// else, by its name. Peaks of memory may depend on what ran before.
     pub fn disagreement(&self, other: &Self) -> Option<&'static str> {

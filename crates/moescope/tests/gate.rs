@@ -146,12 +146,18 @@ fn every_form_of_a_verdict() {
     assert_eq!(table.count(), 2 + 151);
     let notes = read("notes");
     assert_eq!(notes.lines().count(), 10);
-    assert!(notes.lines().all(|line| line.starts_with("::error title=moescope")), "{notes}");
+    let (errors, notice) = notes.trim_end().rsplit_once('\n').unwrap();
+    assert!(errors.lines().all(|line| line.starts_with("::error title=moescope")), "{notes}");
+    // What a reader must know of the numbers.
+    assert!(notice.starts_with("::notice title=moescope%3A notes::"), "{notes}");
+    assert!(notice.contains("base.json: random weights%0Aslow.json: random weights"), "{notes}");
     assert!(notes.contains("%0A::error::it") && notes.contains("100 %25"), "{notes}");
-    assert!(notes.lines().last().unwrap().contains("52 more"), "{notes}");
+    assert!(errors.lines().last().unwrap().contains("53 more"), "{notes}");
     let junit = read("gate.xml");
     assert!(junit.contains("tests=\"151\"") && junit.contains("failures=\"61\""), "{junit}");
     assert!(junit.contains("&lt;b&gt;") && !junit.contains('\u{1b}'), "{junit}");
+    assert_eq!(junit.matches("property name=\"note\"").count(), 2, "{junit}");
+    assert!(junit.contains("<system-out>base.json: random weights"), "{junit}");
     let badge: Value = serde_json::from_str(&read("badge.json")).unwrap();
     assert_eq!((&badge["schemaVersion"], &badge["message"]), (&json!(1), &json!("61 regressed")));
 }

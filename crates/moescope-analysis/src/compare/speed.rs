@@ -1,9 +1,10 @@
 //! Speed and memory of a run as ratios to those of a base.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use moescope_trace::Phase;
-use moescope_trace::manifest::{DeviceInfo, Manifest};
+use moescope_trace::fingerprint::Aspect;
+use moescope_trace::manifest::Manifest;
+use moescope_trace::{Fingerprint, Phase};
 
 use super::Refusal;
 use crate::data::RunData;
@@ -12,20 +13,17 @@ use crate::row::MetricRow;
 use crate::stats::{Ratio, ratio_of, ratio_of_pairs};
 use crate::study::Study;
 
-/// In what two runs' machines differ; empty if their speeds can be compared.
+/// In what two runs' machines differ (`devices`, `drivers`, `hosts`); empty if their speeds can be compared.
 pub(crate) fn machine_differences(base: &Manifest, other: &Manifest) -> Vec<&'static str> {
-    let adapter = |device: &DeviceInfo| {
-        (device.backend.clone(), device.adapter.clone(), device.vendor_id, device.device_id)
+    let differences = Fingerprint::of_run(base).differences(&Fingerprint::of_run(other));
+    let of_machine = differences.iter().filter(|d| d.aspect == Aspect::Device);
+    let kind = |field: &str| match field {
+        "backend" | "device" | "vendor id" | "device id" => "devices",
+        "driver" | "driver version" => "drivers",
+        _ => "hosts",
     };
-    let driver = |device: &DeviceInfo| (device.driver.clone(), device.driver_version.clone());
-    [
-        (adapter(&base.device) != adapter(&other.device), "devices"),
-        (driver(&base.device) != driver(&other.device), "drivers"),
-        ((&base.host.cpu, base.host.cores) != (&other.host.cpu, other.host.cores), "hosts"),
-    ]
-    .into_iter()
-    .filter_map(|(differs, what)| differs.then_some(what))
-    .collect()
+    let found: BTreeSet<&'static str> = of_machine.map(|d| kind(d.field)).collect();
+    found.into_iter().collect()
 }
 
 /// Passes of one sequence in one phase.

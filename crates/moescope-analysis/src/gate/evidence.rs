@@ -139,6 +139,7 @@ impl Evidence {
                     evidence.rows.len() - 1
                 });
                 let to = &mut evidence.rows[at];
+                to.facts.raise_peaks(&row.facts);
                 to.error = to.error.take().or_else(|| row.error.clone());
                 if let Some(fact) = to.facts.disagreement(&row.facts) {
                     let problem =

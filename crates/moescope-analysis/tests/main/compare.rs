@@ -347,6 +347,13 @@ fn speed_and_memory() {
     assert!(comparison.rows.iter().all(|row| row.metric != "speed_ratio"));
     let across = moescope_analysis::compare_across(&base, &other, &FAST, true);
     assert!(across.rows.iter().any(|row| row.metric == "speed_ratio"));
+    // As the gate sees machines: every field of a fingerprint that is about them.
+    let mut another = base.clone();
+    another.manifest.device.driver_version = Some("2".to_owned());
+    another.manifest.host.os = "another".to_owned();
+    let comparison = compare(&base, &another, &FAST);
+    let machines = Refusal::Machines(vec!["drivers", "hosts"]);
+    assert_eq!(why(&comparison, "speed"), Some(&machines));
     // Fewer sequences: samples that are not pairs.
     let mut fewer = base.clone();
     fewer.steps.step[..5].copy_from_slice(&[9000, 9001, 9002, 9003, 9004]);

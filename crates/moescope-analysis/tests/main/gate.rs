@@ -309,6 +309,58 @@ fn a_fact_that_varies_by_itself_decides_nothing() {
     assert!(!verdict.regressed);
 }
 
+/// Of peaks the highest of each side count, whichever pair it was in, and in files with several results.
+#[test]
+fn the_highest_peak_counts() {
+    let mut rng = Rng::new(14);
+    let peak = |pairs: &[(Evidence, Evidence)]| {
+        let retry = || -> Result<_, GateError> { Ok(None) };
+        let options = GateOptions::default();
+        let verdict = judge_pairs(pairs, retry, &options, Across::default()).unwrap();
+        verdict.checks.into_iter().find(|c| c.metric == "peak_bytes").unwrap()
+    };
+    let mut more = pairs(6, 1.0, &mut rng);
+    more[4].1.rows[0].facts.peak_bytes_in_use = Some(4000);
+    let check = peak(&more);
+    assert_eq!((check.outcome, check.new.as_str()), (Outcome::Regressed, "4000 B"));
+    // What the base needs at times the new one may need.
+    more[2].0.rows[0].facts.peak_bytes_in_use = Some(4000);
+    let check = peak(&more);
+    assert_eq!((check.outcome, check.base.as_str()), (Outcome::Passed, "4000 B"));
+
+    let first = bench(10, |_| 1.0, &mut rng);
+    let mut second = first.clone();
+    second.rows[1].facts.peak_bytes_in_use = Some(7000);
+    let both = Evidence::of_bench("file", &[first, second]).unwrap();
+    assert_eq!(both.rows[0].facts.peak_bytes_in_use, Some(1000));
+    assert_eq!(both.rows[1].facts.peak_bytes_in_use, Some(7000));
+}
+
+/// What needs a label is a series of its own in a history, and says so.
+#[test]
+fn labels_part_the_series_of_a_history() {
+    let mut rng = Rng::new(15);
+    let trained = bench(4, |_| 1.0, &mut rng);
+    let mut random = trained.clone();
+    random.fingerprint.model.weights = Weights::Random;
+    let mut software = trained.clone();
+    software.fingerprint.device.device_type = DeviceType::Software;
+    let mut rumour = trained.clone();
+    rumour.fingerprint.model.rumour = true;
+    let entry = |bench: &BenchResult| {
+        moescope_analysis::history::entry(&evidence(bench), &bench.id, &bench.created_at)
+    };
+    let all: Vec<_> = [&trained, &random, &software, &rumour].into_iter().map(entry).collect();
+    let labels = ["random weights", "software adapter", "rumoured shapes"];
+    for (entry, label) in all[1..].iter().zip(labels) {
+        assert!(entry.conditions.ends_with(label), "{}", entry.conditions);
+        assert!(entry.conditions.starts_with(&all[0].conditions));
+    }
+    let trends = moescope_analysis::history::trends(&all, &Default::default());
+    assert!(trends.iter().all(|trend| trend.points.len() == 1));
+    assert_eq!(trends.len(), 4 * all[0].values.len());
+}
+
 /// A base that is always the same shows that the new one need not vary: a race came in.
 #[test]
 fn what_becomes_random_fails() {

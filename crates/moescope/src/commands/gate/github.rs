@@ -11,8 +11,9 @@ pub(super) fn render(verdict: &Verdict) -> String {
     let wanted = [Outcome::Regressed, Outcome::Suspected];
     let found: Vec<&Check> =
         verdict.checks.iter().filter(|check| wanted.contains(&check.outcome)).collect();
-    // The last line says what else there is.
-    let shown = if found.len() > MOST { MOST - 1 } else { found.len() };
+    // One annotation is kept for the notes; the last line says what else there is.
+    let most = MOST - usize::from(!verdict.notes.is_empty());
+    let shown = if found.len() > most { most - 1 } else { found.len() };
     let mut text = String::new();
     for check in &found[..shown] {
         let kind = if check.outcome == Outcome::Regressed { "error" } else { "warning" };
@@ -27,6 +28,9 @@ pub(super) fn render(verdict: &Verdict) -> String {
     }
     if found.is_empty() {
         text.push_str(&annotation("notice", "moescope", &verdict.headline()));
+    }
+    if !verdict.notes.is_empty() {
+        text.push_str(&annotation("notice", "moescope: notes", &verdict.notes.join("\n")));
     }
     text
 }

@@ -9,6 +9,13 @@ pub(super) fn render(verdict: &Verdict) -> anyhow::Result<String> {
     let mut suite = TestSuite::new("gate");
     suite.add_property(("base", verdict.base.as_str()));
     suite.add_property(("new", verdict.new.as_str()));
+    for note in &verdict.notes {
+        suite.add_property(("note", note.as_str()));
+    }
+    // What people see of a suite that passed.
+    if !verdict.notes.is_empty() {
+        suite.set_system_out(verdict.notes.join("\n"));
+    }
     for check in &verdict.checks {
         let status = match check.outcome {
             Outcome::Regressed => {
