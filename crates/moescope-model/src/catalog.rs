@@ -134,8 +134,8 @@ impl Counts {
     pub const fn as_str(self) -> &'static str {
         match self {
             Counts::All => "everything",
-            Counts::WithoutEmbedding => "without the input embedding",
-            Counts::WithoutEmbeddingAndHead => "without input embedding and output head",
+            Counts::WithoutEmbedding => "all but the input embedding",
+            Counts::WithoutEmbeddingAndHead => "all but input embedding and output head",
         }
     }
 

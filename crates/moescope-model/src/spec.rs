@@ -76,7 +76,8 @@ pub enum Role {
 impl TensorSpec {
     /// Number of elements.
     pub fn parameters(&self) -> u64 {
-        self.shape.iter().map(|&n| n as u64).product()
+        // A config may ask for anything: what is beyond counting stays beyond what fits.
+        self.shape.iter().fold(1, |product, &n| product.saturating_mul(n as u64))
     }
 
     /// Whether it is held in f32 whatever the compute type: vectors, and routers, whose choice must not
@@ -87,7 +88,8 @@ impl TensorSpec {
 
     /// Bytes it takes where weights are held in `dtype`.
     pub fn bytes(&self, dtype: DType) -> u64 {
-        self.parameters() * if self.is_exact() { DType::F32.bytes() } else { dtype.bytes() }
+        let each = if self.is_exact() { DType::F32.bytes() } else { dtype.bytes() };
+        self.parameters().saturating_mul(each)
     }
 }
 
@@ -131,7 +133,8 @@ impl KvSpec {
 
     /// Bytes a token takes in one of those slots: keys and values are held in f32.
     pub fn bytes_per_slot(&self) -> u64 {
-        (self.heads * (self.head_dim + self.value_dim)) as u64 * DType::F32.bytes()
+        let elements = (self.heads as u64).saturating_mul((self.head_dim + self.value_dim) as u64);
+        elements.saturating_mul(DType::F32.bytes())
     }
 }
 
@@ -164,7 +167,7 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// Parameters in all.
     pub fn total_parameters(&self) -> u64 {
-        self.tensors.iter().map(TensorSpec::parameters).sum()
+        self.tensors.iter().map(TensorSpec::parameters).fold(0, u64::saturating_add)
     }
 
     /// Parameters one token uses: everything but the experts it is not routed to, and but the token
@@ -202,7 +205,7 @@ impl ModelSpec {
 
     /// Bytes of all weights where they are held in `dtype`.
     pub fn bytes(&self, dtype: DType) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.bytes(dtype)).sum()
+        self.tensors.iter().map(|tensor| tensor.bytes(dtype)).fold(0, u64::saturating_add)
     }
 
     /// The first `layers` layers at true width, as [`crate::Checkpoint::keep_layers`] keeps them.

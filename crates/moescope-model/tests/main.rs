@@ -5,6 +5,7 @@
 
 mod common;
 
+mod activations;
 mod cache;
 mod capacity;
 mod catalog;

@@ -25,6 +25,20 @@ pub struct Text {
 }
 
 impl Text {
+    /// Loads the tokenizer of another model than the one that runs: a directory with `tokenizer.json`, or such
+    /// a file. A chat template is looked for beside it.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is malformed.
+    pub fn open_other(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        match file.is_file() {
+            true => Self::read(file),
+            false => Err(RecordError::Tokenizer { path: file, reason: "not there".into() }),
+        }
+    }
+
     /// Loads the tokenizer beside a model. Without one, only prompts given as `token_ids` can run, and
     /// tokens have no text.
     ///
@@ -32,7 +46,10 @@ impl Text {
     ///
     /// `tokenizer.json` is there but malformed.
     pub fn open(model_dir: &Path) -> Result<Self> {
-        let path = model_dir.join("tokenizer.json");
+        Self::read(model_dir.join("tokenizer.json"))
+    }
+
+    fn read(path: PathBuf) -> Result<Self> {
         let tokenizer = match path.is_file() {
             false => None,
             true => Some(Tokenizer::from_file(&path).map_err(|e| RecordError::Tokenizer {

@@ -9,6 +9,8 @@ use anyhow::bail;
 use clap::Args;
 use moescope_model::{Checkpoint, HubId, HubOptions, HubProgress, Local, Need, Source, catalog};
 
+use moescope_record::Text;
+
 use crate::ui::{self, Unit};
 
 /// Which model, and where it comes from.
@@ -27,6 +29,10 @@ pub(crate) struct ModelArgs {
     /// even) and text do not. MODEL may then be a name of the catalog or a config.json.
     #[arg(long)]
     pub(crate) random_weights: bool,
+    /// Tokenizer for a model that comes without one: a tokenizer.json or a directory with one; a chat template
+    /// is looked for beside it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tokenizer: Option<PathBuf>,
     /// Keep only the first N layers, at true width.
     #[arg(long, value_name = "N")]
     pub(crate) layers: Option<usize>,
@@ -47,6 +53,7 @@ impl ModelArgs {
             revision: None,
             offline: false,
             random_weights: false,
+            tokenizer: None,
             layers: None,
         }
     }
@@ -113,6 +120,21 @@ impl ModelArgs {
             Source::Catalog(name) => name.to_owned(),
             Source::Hub(id) => id.name().to_owned(),
         })
+    }
+
+    /// The tokenizer: the one asked for, the model's own, or what stands in for it where weights are random.
+    pub(crate) fn text(&self, checkpoint: &Checkpoint) -> anyhow::Result<Text> {
+        if let Some(path) = &self.tokenizer {
+            return Ok(Text::open_other(path)?);
+        }
+        let text = Text::open(checkpoint.dir())?;
+        if text.has_tokenizer() || !checkpoint.is_random() {
+            return Ok(text);
+        }
+        ui::note(
+            "no tokenizer: the bytes of a text are its token ids (for speed that makes no difference)",
+        );
+        Ok(Text::bytes(checkpoint.dir()))
     }
 
     fn source(&self, note: &dyn Fn(&str)) -> anyhow::Result<Source> {

@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod compare;
+mod fit;
 mod gate;
 mod hostile;
 mod hub;

@@ -75,23 +75,14 @@ impl PackedShape {
             true => w.mxfp4(GATE_UP, gate_up_shape, interleaved)?,
             false => {
                 let stored = w.stored(GATE_UP, &[experts, hidden, 2 * inner])?;
-                let turned = stored.gathered(experts * 2 * inner * hidden, |i| {
-                    let (row, column) = (i / hidden, i % hidden);
-                    let (expert, row) = (row / (2 * inner), row % (2 * inner));
-                    (expert * hidden + column) * 2 * inner + interleaved(row)
-                });
-                w.upload(turned, gate_up_shape)?
+                w.upload(stored.transposed(hidden, 2 * inner, interleaved), gate_up_shape)?
             }
         };
         let down = match w.in_mxfp4(DOWN) {
             true => w.mxfp4(DOWN, [experts, hidden, inner], |row| row)?,
             false => {
                 let stored = w.stored(DOWN, &[experts, inner, hidden])?;
-                let turned = stored.gathered(experts * hidden * inner, |i| {
-                    let (row, column) = (i / inner, i % inner);
-                    (row / hidden * inner + column) * hidden + row % hidden
-                });
-                w.upload(turned, [experts, hidden, inner])?
+                w.upload(stored.transposed(inner, hidden, |row| row), [experts, hidden, inner])?
             }
         };
         let gate_up_bias = w.exact(&format!("{GATE_UP}_bias"), [experts, 2 * inner])?;

@@ -44,7 +44,7 @@ pub struct Needed {
 impl Needed {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.activations
+        self.weights.saturating_add(self.kv).saturating_add(self.activations)
     }
 }
 

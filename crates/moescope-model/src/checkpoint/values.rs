@@ -100,6 +100,21 @@ impl Values {
         }
     }
 
+    /// Matrices `[E, rows, columns]` turned into `[E, columns, rows]`; row r of each comes from the column
+    /// `column(r)`.
+    pub(crate) fn transposed(
+        &self,
+        rows: usize,
+        columns: usize,
+        column: impl Fn(usize) -> usize + Sync,
+    ) -> Self {
+        match self {
+            Values::F32(v) => Values::F32(transposed(v, rows, columns, column)),
+            Values::F16(v) => Values::F16(transposed(v, rows, columns, column)),
+            Values::Bf16(v) => Values::Bf16(transposed(v, rows, columns, column)),
+        }
+    }
+
     /// `len` of these values, from the one at `first` on.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         match self {
@@ -126,6 +141,34 @@ impl Values {
             Values::Bf16(values) => values.into_iter().map(bf16::to_f32).collect(),
         }
     }
+}
+
+/// See [`Values::transposed`].
+///
+/// In blocks: neighbouring columns lie in one cache line, which a block uses up before it goes on.
+fn transposed<T: Copy + Default + Send + Sync>(
+    values: &[T],
+    rows: usize,
+    columns: usize,
+    column: impl Fn(usize) -> usize + Sync,
+) -> Vec<T> {
+    const BLOCK: usize = 32;
+    let mut out = vec![T::default(); values.len()];
+    let matrices = out.par_chunks_mut(rows * columns).zip(values.par_chunks(rows * columns));
+    matrices.for_each(|(out, matrix)| {
+        out.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(block, out)| {
+            for first in (0..rows).step_by(BLOCK) {
+                let last = (first + BLOCK).min(rows);
+                for (r, out) in out.chunks_mut(rows).enumerate() {
+                    let from = column(block * BLOCK + r);
+                    for (row, out) in (first..last).zip(&mut out[first..last]) {
+                        *out = matrix[row * columns + from];
+                    }
+                }
+            }
+        });
+    });
+    out
 }
 
 /// Appends to `out` in parallel, checking that every value stays finite.
@@ -177,6 +220,22 @@ mod tests {
         let stored: Vec<u8> = [0.5f32, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
         values.extend_stored(&stored, Stored::F32).unwrap();
         assert_eq!(values.into_f32(), [1.0, 2.5, 0.5, -3.0]);
+    }
+
+    #[test]
+    fn matrices_turn_and_their_rows_come_apart() {
+        let (matrices, rows, columns) = (3, 37, 70);
+        let n = matrices * rows * columns;
+        let mut values = Values::with_capacity(DType::F32, n);
+        values.extend_f32(&(0..n).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
+        // Even columns first, then the odd ones.
+        let half = columns / 2;
+        let column = |r: usize| if r < half { 2 * r } else { 2 * (r - half) + 1 };
+        let turned = values.transposed(rows, columns, column).into_f32();
+        for (i, got) in turned.iter().enumerate() {
+            let (matrix, r, c) = (i / rows / columns, i / rows % columns, i % rows);
+            assert_eq!(*got, ((matrix * rows + c) * columns + column(r)) as f32);
+        }
     }
 
     #[test]

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{
-    Adapter, AdapterType, Checkpoint, Demand, LoadOptions, describe, device, load_within,
-};
+use moescope_model::{Adapter, AdapterType, Demand, LoadOptions, describe, device, load_within};
 use moescope_record::{
-    Keep, RunOptions, Sampling, Summary, Text,
+    Keep, RunOptions, Sampling, Summary,
     conditions::{Conditions, Subject},
     inject::inject,
     prompts,
@@ -116,7 +114,7 @@ impl Job<'_> {
         // Before the model, which may have to be fetched.
         let mut prompts = prompts::read(self.prompts)?;
         let Opened { checkpoint, source } = self.model.open(self.generation.seed)?;
-        let text = self.text(&checkpoint)?;
+        let text = self.model.text(&checkpoint)?;
         if let Some(n) = self.per_domain {
             let mut seen = std::collections::HashMap::<String, usize>::new();
             prompts.retain(|prompt| {
@@ -214,18 +212,6 @@ impl Job<'_> {
         writer.finish()?;
         bar.finish_and_clear();
         Ok((summary, labels))
-    }
-
-    /// The tokenizer, or what stands in for it where weights are random too.
-    fn text(&self, checkpoint: &Checkpoint) -> anyhow::Result<Text> {
-        let text = Text::open(checkpoint.dir())?;
-        if text.has_tokenizer() || !checkpoint.is_random() {
-            return Ok(text);
-        }
-        ui::note(
-            "no tokenizer: the bytes of a text are its token ids (for speed that makes no difference)",
-        );
-        Ok(Text::bytes(checkpoint.dir()))
     }
 }
 

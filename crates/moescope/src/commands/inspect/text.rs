@@ -2,6 +2,7 @@
 
 use moescope_model::{
     DType, MoeLayerSpec,
+    capacity::{Fit, Needed},
     catalog::Entry,
     footprint::{kv_bytes, kv_bytes_per_token, stored, weights},
 };
@@ -29,17 +30,13 @@ fn head(facts: &Facts) -> String {
     let spec = &facts.spec;
     let title = facts.entry.as_ref().map_or(String::new(), |entry| format!(": {}", entry.title));
     let mut out = wrapped(&format!("{}{title}{}", facts.source, ui::bracketed(&facts.labels)), 0);
-    out.push_str(&wrapped(
-        &format!(
-            "{} ({}), {} layers, hidden {}, vocabulary {}, context {}",
-            spec.architecture,
-            spec.family,
-            spec.layers,
-            ui::count(spec.hidden as u64),
-            ui::count(spec.vocab as u64),
-            ui::count(spec.context as u64),
-        ),
-        0,
+    out.push_str(&wrapped(&format!("{} ({})", spec.architecture, spec.family), 0));
+    out.push_str(&format!(
+        "{} layers, hidden {}, vocabulary {}, context {}\n",
+        spec.layers,
+        ui::count(spec.hidden as u64),
+        ui::count(spec.vocab as u64),
+        ui::count(spec.context as u64),
     ));
     out.push_str(&experts(&spec.moe));
     let both = |total: u64, active: u64| {
@@ -56,16 +53,21 @@ fn head(facts: &Facts) -> String {
 /// What the makers say, and what comes out when counted their way.
 fn published(facts: &Facts, entry: &Entry) -> String {
     let published = &entry.published;
-    let of = [
-        (&published.total, "in all", published.total_counts, false),
-        (&published.active, "per token", published.active_counts, true),
-    ];
-    let of = of.map(|(number, what, counts, active)| {
-        let counted = billions(counts.of(&facts.spec, active));
-        format!("{number} {what} (counted {}: {counted})", counts.as_str())
-    });
+    let (spec, counts) = (&facts.spec, [published.total_counts, published.active_counts]);
+    let counted = [counts[0].of(spec, false), counts[1].of(spec, true)].map(billions);
     let who = if entry.rumour { "rumoured" } else { "published" };
-    wrapped(&format!("{who}: {}", of.join(", ")), 2)
+    wrapped(
+        &format!(
+            "{who}: {} in all ({}), {} per token ({}); counted so: {}, {}",
+            published.total,
+            counts[0].as_str(),
+            published.active,
+            counts[1].as_str(),
+            counted[0],
+            counted[1],
+        ),
+        2,
+    )
 }
 
 fn experts(moe: &[MoeLayerSpec]) -> String {
@@ -234,10 +236,7 @@ fn fit(facts: &Facts) -> String {
             2,
         );
     };
-    let row = |(dtype, (needed, fit)): &(
-        DType,
-        (moescope_model::capacity::Needed, Option<moescope_model::capacity::Fit>),
-    )| {
+    let row = |(dtype, (needed, fit)): &(DType, (Needed, Option<Fit>))| {
         let layers = fit.map_or(0, |fit| fit.layers);
         let context = fit.map_or(0, |fit| fit.context);
         vec![
