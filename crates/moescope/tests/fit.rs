@@ -125,9 +125,7 @@ fn inspect_tells_what_it_rests_on() {
         let reads = document["read_per_decoded_token"]["contexts"].as_array().unwrap();
         let f32s = reads.iter().filter(|read| read["dtype"] == "f32");
         let bytes: Vec<f64> = f32s.map(|read| read["bytes"].as_f64().unwrap()).collect();
-        assert!(
-            bytes.len() == 3 && bytes[0] < bytes[1] && bytes[1] < bytes[2],
-            "{name}: {bytes:?}"
-        );
+        // A model whose longest context is the default one has two columns.
+        assert!(bytes.len() >= 2 && bytes.is_sorted_by(|a, b| a < b), "{name}: {bytes:?}");
     }
 }

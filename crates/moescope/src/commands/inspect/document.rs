@@ -66,7 +66,7 @@ pub(super) fn document(facts: &Facts) -> Value {
             "device": facts.device, "capacity": facts.capacity, "demand": facts.demand(), "by_dtype": fits,
         },
         "catalog": facts.entry.as_ref().map(|entry| json!({
-            "title": entry.title, "hub": entry.hub, "rumour": entry.rumour,
+            "title": entry.title, "hub": entry.hub,
             "published": entry.published,
             "counted_as_published": facts.whole.then(|| json!({
                 "total": entry.published.total_counts.of(spec, false),
