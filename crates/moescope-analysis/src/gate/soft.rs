@@ -166,12 +166,22 @@ pub(super) fn check(series: &[Named], options: &GateOptions) -> (Vec<Check>, Vec
             {
                 check.outcome = Outcome::Improved;
             }
-            Some(_) => {}
+            Some((low, _)) => {
+                check.note = check.ratio.and_then(|ratio| blindness(ratio / low, threshold));
+            }
         }
         check
     });
     let checks = checks.collect();
     (checks, suspects)
+}
+
+/// What a passed time can't rule out, where that is more than twice the threshold: `reach` is how far the
+/// interval reaches below the ratio, as a factor.
+fn blindness(reach: f64, threshold: f64) -> Option<String> {
+    let unseen = (1.0 + threshold) * reach - 1.0;
+    (unseen > 2.0 * threshold)
+        .then(|| format!("noisy: a slow-down of less than {:.0} % may pass", unseen * 100.0))
 }
 
 /// Which suspects a second measurement confirms, by the criteria of the first. The second look asks only

@@ -123,6 +123,27 @@ fn the_same_twice_passes() {
     assert_eq!(outcomes(&verdict, false), vec![Outcome::Passed; 4]);
 }
 
+/// A pass says how much could have hidden in the noise.
+#[test]
+fn what_noise_could_hide_is_said() {
+    let mut rng = Rng::new(5);
+    let (calm, same) = (bench(10, |_| 1.0, &mut rng), bench(10, |_| 1.0, &mut rng));
+    let notes = |verdict: &Verdict| -> Vec<String> {
+        verdict.checks.iter().filter(|c| !c.hard).filter_map(|c| c.note.clone()).collect()
+    };
+    assert!(notes(&compare(&calm, &same)).is_empty());
+    // Samples take from one to almost three times as long.
+    let noisy = |rng: &mut Rng| bench(12, |at| 1.0 + (at * 5 % 12) as f64 / 6.0, rng);
+    let verdict = compare(&noisy(&mut rng), &noisy(&mut rng));
+    assert!(!verdict.regressed, "{verdict:?}");
+    let said = notes(&verdict);
+    assert_eq!(said.len(), 4);
+    assert!(
+        said.iter().all(|note| note.starts_with("noisy: a slow-down of less than")),
+        "{said:?}"
+    );
+}
+
 #[test]
 fn a_tenth_slower_fails_and_a_tenth_faster_is_said() {
     let mut rng = Rng::new(2);

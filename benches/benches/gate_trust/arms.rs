@@ -1,0 +1,164 @@
+//! One comparison: two copies of the bundled model, measured in pairs and judged.
+
+use moescope_analysis::gate::{
+    Across, Evidence, GateError, GateOptions, Outcome, TIMES, Verdict, judge_pairs,
+};
+use moescope_benches::Fixture;
+use moescope_model::{DType, MoeModel};
+use moescope_record::{
+    bench::{Arm, Bench, Flow, Options, WarmUp, Workload},
+    inject::inject,
+};
+use moescope_trace::{
+    BenchResult, Fingerprint,
+    bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, Configuration},
+    manifest::Injected,
+};
+
+use crate::ledger::Kind;
+
+/// What a sample is: a prompt and some tokens after it.
+const PROMPT: u32 = 64;
+const GENERATE: u32 = 16;
+
+/// What is measured.
+pub(crate) struct Subject {
+    fixture: Fixture,
+    workload: Workload,
+    fingerprint: Fingerprint,
+    configurations: [Configuration; 1],
+    pairs: u32,
+    slowdown: f64,
+}
+
+/// What the gate saw.
+pub(crate) struct Seen {
+    /// A time regressed.
+    pub(crate) slower: bool,
+    /// Something else did.
+    pub(crate) different: bool,
+    /// Looks: 1, or 2 where times looked worse at first.
+    pub(crate) looks: u32,
+    /// Ratios and intervals of the first look.
+    pub(crate) times: String,
+}
+
+impl Subject {
+    pub(crate) fn open(pairs: u32, slowdown: f64) -> Self {
+        let fixture = Fixture::load();
+        let workload = Workload::text(fixture.tokens().to_vec(), fixture.model().spec());
+        let configuration = Configuration {
+            workload: "text".into(),
+            prompt: PROMPT,
+            generate: GENERATE,
+            depth: 0,
+            batch: 1,
+        };
+        Self {
+            fingerprint: Fingerprint::of_run(&fixture.manifest()),
+            workload: workload.expect("the text is in the vocabulary"),
+            configurations: [configuration],
+            fixture,
+            pairs,
+            slowdown,
+        }
+    }
+
+    /// Compares the build with itself or with one that has a fault.
+    pub(crate) fn compare(&self, kind: Kind, seed: u64) -> Seen {
+        let faults = match kind {
+            Kind::Same => None,
+            Kind::Slow => Some(Injected { slowdown_percent: self.slowdown, routing: false }),
+            Kind::Routing => Some(Injected { slowdown_percent: 0.0, routing: true }),
+        };
+        let load = || self.fixture.another();
+        // Which is loaded first says where in memory it lies.
+        let (base, new) = match seed % 2 {
+            0 => {
+                let base = load();
+                (base, load())
+            }
+            _ => {
+                let new = load();
+                (load(), new)
+            }
+        };
+        let new = inject(new, faults);
+        let mut looks = 1;
+        let first = self.pairs(base.as_ref(), new.as_ref(), faults, 2 * seed);
+        let again = || {
+            looks = 2;
+            Ok(Some(self.pairs(base.as_ref(), new.as_ref(), faults, 2 * seed + 1)))
+        };
+        let verdict: Result<Verdict, GateError> =
+            judge_pairs(&first, again, &GateOptions::default(), Across::default());
+        seen(&verdict.expect("measurements of one machine compare"), looks)
+    }
+
+    /// Pairs of measurements, a sample of each model to a pair.
+    fn pairs(
+        &self,
+        base: &dyn MoeModel,
+        new: &dyn MoeModel,
+        faults: Option<Injected>,
+        seed: u64,
+    ) -> Vec<(Evidence, Evidence)> {
+        let bench = Bench {
+            arms: &[base, new].map(|model| Arm { model, dtype: DType::F32 }),
+            configurations: &self.configurations,
+            workload: &self.workload,
+            options: Options {
+                samples: self.pairs,
+                warm_up: WarmUp { least: 2, most: 2, ..WarmUp::default() },
+                seed,
+                ..Options::default()
+            },
+        };
+        let measured = bench.run(&mut || None, &mut |_| Flow::Continue);
+        let [base, new] = measured.arms.try_into().expect("as many as were given");
+        let [base, new] = [self.evidence("base", None, base), self.evidence("new", faults, new)];
+        base.into_iter().zip(new).collect()
+    }
+
+    /// Every sample of a measurement as one of its own.
+    fn evidence(
+        &self,
+        name: &str,
+        injected: Option<Injected>,
+        rows: Vec<BenchRow>,
+    ) -> Vec<Evidence> {
+        let [row] = <[BenchRow; 1]>::try_from(rows).expect("as many as were given");
+        assert_eq!(row.error, None, "the bundled model runs");
+        let mut fingerprint = self.fingerprint.clone();
+        fingerprint.model.injected = injected;
+        let of = |sample: &_| {
+            let result = BenchResult {
+                kind: BENCH_KIND.into(),
+                schema_version: BENCH_SCHEMA_VERSION,
+                id: name.into(),
+                created_at: String::new(),
+                command: Vec::new(),
+                fingerprint: fingerprint.clone(),
+                peaks: None,
+                rows: vec![BenchRow { samples: vec![Clone::clone(sample)], ..row.clone() }],
+            };
+            Evidence::of_bench(name, &[result]).expect("times are positive")
+        };
+        row.samples.iter().map(of).collect()
+    }
+}
+
+fn seen(verdict: &Verdict, looks: u32) -> Seen {
+    let regressed = || verdict.checks.iter().filter(|check| check.outcome == Outcome::Regressed);
+    let times = TIMES.iter().filter_map(|name| {
+        let check = verdict.checks.iter().find(|check| check.metric == *name)?;
+        let (low, high) = check.interval?;
+        Some(format!("{name} x{:.3} ({low:.3} to {high:.3})", check.ratio?))
+    });
+    Seen {
+        slower: regressed().any(|check| !check.hard),
+        different: regressed().any(|check| check.hard),
+        looks,
+        times: times.collect::<Vec<_>>().join(", "),
+    }
+}

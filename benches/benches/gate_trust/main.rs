@@ -1,0 +1,194 @@
+//! Whether the gate can be trusted: comparisons of a build with itself, with a slow-down of 10 % and with
+//! another routing, on real measurements of the bundled model.
+//!
+//! ```text
+//! cargo bench -p moescope-benches --bench gate_trust -- --full --out trust.tsv
+//! cargo bench -p moescope-benches --bench gate_trust -- --aa 20 --power 20 --routing 0
+//! ```
+//!
+//! A comparison is what `gate --run A --vs B` sees: pairs of measurements by the bench protocol, a verdict with
+//! the default thresholds, and where a time looks worse as many pairs again. Base and new are two copies of
+//! the model, loaded anew for every comparison, in one process; a pair is one sample of each, in an order
+//! drawn anew. Every second comparison of a build with itself has a process beside it that computes for
+//! random stretches.
+//!
+//! `--full` makes 200, 100 and 100 comparisons and takes about 20 minutes; `--out` keeps each as a line and goes
+//! on after those that are there. Without numbers, as `cargo test` runs it, there are a few.
+
+mod arms;
+mod company;
+mod ledger;
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use arms::Subject;
+use company::Company;
+use ledger::{Kind, Ledger, Line};
+
+/// Comparisons of each kind, and how they are made.
+#[derive(Clone, Copy)]
+struct Plan {
+    aa: usize,
+    power: usize,
+    routing: usize,
+    /// Pairs per look.
+    pairs: u32,
+    /// Injected, percent.
+    slowdown: f64,
+}
+
+const FULL: Plan = Plan { aa: 200, power: 100, routing: 100, pairs: 40, slowdown: 10.0 };
+
+/// In the tests. They have to hold on a machine that compiles at the same time, where 20 pairs leave
+/// intervals of some 20 %: so the slow-down is of 50 %. For the numbers of comparisons see [`bound`].
+const SHORT: Plan = Plan { aa: 5, power: 6, routing: 3, pairs: 20, slowdown: 50.0 };
+
+/// The share of false alarms and of missed slow-downs that are allowed.
+const ALARMS: f64 = 0.01;
+const MISSES: f64 = 0.05;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == company::FLAG) {
+        company::work(arguments.get(1).and_then(|seed| seed.parse().ok()).unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
+    match options(&arguments) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some((plan, out))) => compare_all(plan, out),
+        Err(problem) => {
+            eprintln!("gate_trust: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What to compare and where to keep it; nothing where a test filter means other tests.
+fn options(arguments: &[String]) -> Result<Option<(Plan, Option<PathBuf>)>, String> {
+    let (mut plan, mut out) = (Plan { aa: 0, power: 0, routing: 0, ..FULL }, None);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let mut number = || {
+            let text = value()?;
+            text.parse::<u32>().map_err(|_| format!("{argument} {text}: expected a number"))
+        };
+        match argument.as_str() {
+            "--full" => plan = FULL,
+            "--aa" => plan.aa = number()? as usize,
+            "--power" => plan.power = number()? as usize,
+            "--routing" => plan.routing = number()? as usize,
+            "--pairs" => plan.pairs = number()?,
+            "--slowdown" => plan.slowdown = f64::from(number()?),
+            "--out" => out = Some(PathBuf::from(value()?)),
+            // What cargo and the test harness of the other targets understand.
+            "--bench" | "--test" | "--nocapture" | "--quick" | "-q" | "--quiet" => {}
+            "--list" => return Ok(None),
+            filter if !filter.starts_with('-') => {
+                if !"gate_trust".contains(filter) {
+                    return Ok(None);
+                }
+            }
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    let asked = plan.aa + plan.power + plan.routing > 0;
+    Ok(Some((if asked { plan } else { SHORT }, out)))
+}
+
+fn compare_all(plan: Plan, out: Option<PathBuf>) -> ExitCode {
+    let subject = Subject::open(plan.pairs, plan.slowdown);
+    let mut ledger = Ledger::open(out);
+    let start = Instant::now();
+    let order = order(plan);
+    for (at, &(kind, number)) in order.iter().enumerate() {
+        if ledger.has(kind, number) {
+            continue;
+        }
+        // Every second one of those with nothing injected.
+        let company =
+            (kind == Kind::Same && number % 2 == 1).then(|| Company::start(number as u64));
+        let begun = Instant::now();
+        let seen = subject.compare(kind, number as u64);
+        let line = Line {
+            kind,
+            number,
+            company: company.is_some(),
+            seen,
+            seconds: begun.elapsed().as_secs_f64(),
+            load: load(),
+        };
+        println!("{:>3}/{} {:>5.0} s  {line}", at + 1, order.len(), start.elapsed().as_secs_f64());
+        ledger.add(line);
+    }
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    let kinds = [
+        (Kind::Same, "the same build: false alarms".to_owned()),
+        (Kind::Slow, format!("{} % slower: missed", plan.slowdown)),
+        (Kind::Routing, "another routing: missed".to_owned()),
+    ];
+    let held = kinds.map(|(kind, what)| summary(kind, &what, &ledger));
+    ExitCode::from(u8::from(held.contains(&false)))
+}
+
+/// Kinds in turns, so that what the machine does in the meantime meets all of them.
+fn order(plan: Plan) -> Vec<(Kind, usize)> {
+    let kinds = [(Kind::Same, plan.aa), (Kind::Slow, plan.power), (Kind::Routing, plan.routing)];
+    let most = plan.aa.max(plan.power).max(plan.routing);
+    let mut order = Vec::new();
+    for step in 0..most {
+        for (kind, count) in kinds {
+            // Spread evenly over the steps.
+            let (from, to) = (step * count / most, (step + 1) * count / most);
+            order.extend((from..to).map(|number| (kind, number)));
+        }
+    }
+    order
+}
+
+/// Prints what came of a kind; whether it holds.
+fn summary(kind: Kind, what: &str, ledger: &Ledger) -> bool {
+    let lines: Vec<&Line> = ledger.lines.iter().filter(|line| line.kind == kind).collect();
+    if lines.is_empty() {
+        return true;
+    }
+    let wrong = lines.iter().filter(|line| line.is_wrong()).count();
+    let allowed = match kind {
+        Kind::Same => bound(lines.len(), ALARMS),
+        Kind::Slow => bound(lines.len(), MISSES),
+        Kind::Routing => 0,
+    };
+    let alone = lines.iter().filter(|line| !line.company);
+    let of_alone = alone.clone().count();
+    let wrong_alone = alone.filter(|line| line.is_wrong()).count();
+    println!(
+        "{what} {wrong} of {} (alone {wrong_alone} of {of_alone}), at most {allowed}: {}",
+        lines.len(),
+        if wrong <= allowed { "holds" } else { "DOES NOT HOLD" }
+    );
+    wrong <= allowed
+}
+
+/// Errors that `count` comparisons may have at a rate of `rate`. From 100 on it is that share of them. Fewer say
+/// little about a rate: there it is as many as come by chance less often than once in a thousand times, so that
+/// a gate that is just good enough passes the tests.
+fn bound(count: usize, rate: f64) -> usize {
+    if count >= 100 {
+        return (count as f64 * rate).round() as usize;
+    }
+    // P(X = k) of the binomial distribution, from k = 0 up.
+    let mut share = (1.0 - rate).powi(count as i32);
+    let (mut below, mut most) = (share, 0);
+    while 1.0 - below >= 1e-3 {
+        share *= (count - most) as f64 / (most + 1) as f64 * rate / (1.0 - rate);
+        most += 1;
+        below += share;
+    }
+    most
+}
+
+/// Processes that want to run, over the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
