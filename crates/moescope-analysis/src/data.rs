@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use moescope_trace::Phase;
+use moescope_trace::fingerprint::MachineState;
 use moescope_trace::manifest::{
     DeviceInfo, DeviceType, HostInfo, Manifest, ModelInfo, MoeLayer, MoeShape, SCHEMA_VERSION,
     SamplingInfo, Settings, Status, TimingMode, Weights,
@@ -366,6 +367,7 @@ fn unknown_manifest(name: &str, layers: &[LayerData], sequences: usize) -> Manif
             limits: BTreeMap::new(),
         },
         host: HostInfo { cpu: String::new(), cores: 0, ram_bytes: 0, os: String::new() },
+        state: MachineState::default(),
         settings: Settings {
             batch: 1,
             seed: 0,

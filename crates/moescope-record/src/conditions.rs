@@ -8,7 +8,10 @@ use moescope_trace::manifest::{
 };
 use sysinfo::{CpuRefreshKind, System};
 
-use crate::run::{Encoded, RunOptions, prompts_hash};
+use crate::{
+    environment::{Card, Roots, machine_state},
+    run::{Encoded, RunOptions, prompts_hash},
+};
 
 /// What is measured, and by which program.
 #[derive(Clone, Copy)]
@@ -93,6 +96,8 @@ impl Conditions<'_> {
     pub fn manifest(self) -> Manifest {
         let now = Utc::now();
         let hash = prompts_hash(self.prompts);
+        let (device, roots) = (device_info(self.subject.adapter), Roots::default());
+        let card = Card::of(&self.subject.adapter.open(), &device, &roots);
         let id_seed = format!("{now:?} {hash} {}", std::process::id());
         Manifest {
             schema_version: SCHEMA_VERSION,
@@ -104,7 +109,8 @@ impl Conditions<'_> {
             command: self.command,
             model: self.subject.model_info(),
             moe: self.subject.moe_shape(),
-            device: device_info(self.subject.adapter),
+            state: machine_state(card.as_ref(), &roots),
+            device,
             host: host_info(),
             settings: Settings {
                 batch: 1,

@@ -143,7 +143,8 @@ mod tests {
             cache.clear();
             let input = ids(&[7], &device);
             let logits = model.forward(input, &mut cache, &mut Unobserved, LogitsFor::Last)?;
-            Ok(drop(logits.into_data()))
+            drop(logits.into_data());
+            Ok(())
         };
         let settled = settled(&device, &mut decode).unwrap().unwrap();
         let again = [(); 2].map(|()| count(&device, &mut decode).unwrap().1.unwrap());

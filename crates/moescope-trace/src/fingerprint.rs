@@ -92,7 +92,7 @@ impl fmt::Display for Difference {
 const BUSY: f64 = 0.5;
 
 impl Fingerprint {
-    /// What a run's manifest tells: everything but the state of the machine.
+    /// What a run's manifest tells: everything but how kernel variants were chosen.
     pub fn of_run(manifest: &Manifest) -> Self {
         Self {
             model: manifest.model.clone(),
@@ -102,7 +102,7 @@ impl Fingerprint {
             host: manifest.host.clone(),
             moescope_version: manifest.moescope_version.clone(),
             git_commit: manifest.git_commit.clone(),
-            state: MachineState::default(),
+            state: manifest.state.clone(),
             autotune: Autotune::default(),
         }
     }

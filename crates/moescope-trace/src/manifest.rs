@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint::MachineState;
+
 /// The schema this build writes and the only one it reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -32,6 +34,10 @@ pub struct Manifest {
     pub device: DeviceInfo,
     /// The machine around the device.
     pub host: HostInfo,
+    /// Clocks, power and load at the start, as far as the platform tells; nothing is known of imports and of
+    /// runs from before it was kept.
+    #[serde(default)]
+    pub state: MachineState,
     /// How the run was made.
     pub settings: Settings,
     /// Hash of the prompt set: ids, domains and token ids in order.

@@ -230,6 +230,18 @@ fn runs_are_gated_by_their_routing() {
     for metric in ["tokens", "routing", "balance", "prefill", "decode"] {
         assert!(said.contains(metric), "{said}");
     }
+    // A run says in what state the machine was, and the gate where that differs.
+    let file = dir.path().join("b/manifest.json");
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    if cfg!(target_os = "linux") {
+        assert!(manifest["state"]["load_average"][0].is_number(), "{manifest}");
+    }
+    manifest["state"]["power_source"] = json!("battery of a test");
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let (code, said, error) = gate(dir.path(), &["a", "b"]);
+    assert_eq!(code, 0, "{said}{error}");
+    assert!(said.contains("another state") && said.contains("battery of a test"), "{said}");
     let (code, _, error) = gate(dir.path(), &["a", "early"]);
     assert!(code == 2 && error.contains("weights hash"), "{error}");
     let (code, said, error) = gate(dir.path(), &["a", "early", "--across-models"]);

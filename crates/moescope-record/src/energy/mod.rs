@@ -41,7 +41,7 @@ pub struct Meter {
 }
 
 enum Source {
-    Nvml { nvidia: Nvidia, start: u64 },
+    Nvml { nvidia: Box<Nvidia>, start: u64 },
     Hwmon(Counter),
     Sampled(Sampled),
     Rapl(Rapl),
@@ -63,7 +63,7 @@ impl Meter {
             (Some(card), _) if card.is_nvidia() => {
                 let nvidia = Nvidia::open(card).map_err(NoMeter)?;
                 let start = nvidia.millijoules().map_err(NoMeter)?;
-                Source::Nvml { nvidia, start }
+                Source::Nvml { nvidia: nvidia.into(), start }
             }
             (Some(card), kind) => match (Counter::open(card, roots), Sampled::open(card, roots)) {
                 (Some(counter), _) => Source::Hwmon(counter),

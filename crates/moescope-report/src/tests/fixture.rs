@@ -7,6 +7,7 @@ use moescope_analysis::{
     Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
 };
 use moescope_trace::Phase;
+use moescope_trace::fingerprint::MachineState;
 use moescope_trace::manifest::{
     DeviceInfo, DeviceType, HostInfo, Manifest, ModelInfo, MoeLayer, MoeShape, SCHEMA_VERSION,
     SamplingInfo, Settings, Status, TimingMode, Weights,
@@ -483,6 +484,7 @@ fn manifest(shape: &Shape) -> Manifest {
             ram_bytes: 8 << 30,
             os: "Debian GNU/Linux 12".into(),
         },
+        state: MachineState::default(),
         settings: Settings {
             batch: 1,
             seed: shape.seed,

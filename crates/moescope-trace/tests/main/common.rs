@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use moescope_trace::fingerprint::MachineState;
 use moescope_trace::manifest::*;
 use moescope_trace::{
     LayerColumns, Phase, RoutingColumns, RunWriter, SCHEMA_VERSION, StepColumns, TokenColumns,
@@ -67,6 +68,11 @@ pub(crate) fn manifest() -> Manifest {
             limits: Default::default(),
         },
         host: HostInfo { cpu: "cpu".into(), cores: 2, ram_bytes: 1 << 33, os: "Linux".into() },
+        state: MachineState {
+            cpu_governor: Some("performance".into()),
+            load_average: Some([0.5, 0.25, 0.125]),
+            ..MachineState::default()
+        },
         settings: Settings {
             batch: 1,
             seed: 42,
