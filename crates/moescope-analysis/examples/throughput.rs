@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         layers: layers as u16,
         prompt: 384,
         generated: 128,
+        output_norms: true,
         ..Synthetic::default()
     };
     made.sequences = decisions.div_ceil(layers * top_k * 512 * made.domains).max(8);

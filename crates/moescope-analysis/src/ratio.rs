@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use moescope_trace::Phase;
 
-use crate::bootstrap::MIN_UNITS;
+use crate::bootstrap::{MIN_UNITS, Z};
 use crate::counts::{cells, column_sums, phase_index};
 use crate::study::Scope;
 
@@ -54,6 +54,26 @@ impl RatioTable {
             sum[0] += more[0];
             sum[1] += more[1];
         }
+    }
+
+    /// As [`RatioTable::ratios`], of numbers of events out of numbers of trials: intervals are no narrower
+    /// than such counts allow, see [`with_rare_events`].
+    pub(crate) fn shares(&self, scope: &Scope) -> Vec<Option<Estimate>> {
+        let mut counts = vec![[0.0; 2]; self.columns];
+        for &group in &scope.units {
+            for cell in cells(group, scope.phase) {
+                let sums = &self.sums[cell * self.columns..(cell + 1) * self.columns];
+                for (to, from) in counts.iter_mut().zip(sums) {
+                    to[0] += from[0];
+                    to[1] += from[1];
+                }
+            }
+        }
+        let with_counts = |(estimate, [events, trials]): (Option<Estimate>, [f64; 2])| {
+            let (value, interval) = estimate?;
+            Some((value, with_rare_events(interval, events, trials)))
+        };
+        self.ratios(scope, (0.0, 1.0)).into_iter().zip(counts).map(with_counts).collect()
     }
 
     /// The ratios in a scope with their intervals, kept within `bounds`, `[C]`; `None` where a
@@ -108,6 +128,30 @@ impl RatioTable {
     }
 }
 
+/// Events (or trials without) below which resampling says too little of how many there might have been.
+const RARE: f64 = 30.0;
+
+/// The interval of a share of events, no narrower than if trials were independent.
+///
+/// What never happened happens in no resample either, so the bootstrap would be sure that it never
+/// does. The score interval (Wilson 1927) knows better. It is used beside the bootstrap's, which knows
+/// that the tokens of a sequence are not independent, where events or trials without one are few.
+pub(crate) fn with_rare_events(
+    interval: Option<(f64, f64)>,
+    events: f64,
+    trials: f64,
+) -> Option<(f64, f64)> {
+    let (low, high) = interval?;
+    if events.min(trials - events) >= RARE || trials <= 0.0 {
+        return Some((low, high));
+    }
+    let (z, share) = (Z, events / trials);
+    let centre = share + z * z / (2.0 * trials);
+    let reach = z * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
+    let scale = 1.0 + z * z / trials;
+    Some((low.min((centre - reach) / scale).max(0.0), high.max((centre + reach) / scale).min(1.0)))
+}
+
 /// A [`RatioTable`] of one ratio.
 #[derive(Clone, Debug)]
 pub struct RatioSums(RatioTable);
@@ -137,7 +181,7 @@ impl RatioSums {
 }
 
 /// Ratios of column sums: `rows` `[U, W]` holds sums per unit of a scope, the denominator in the last
-/// column. One ratio for each of the other columns, kept within 0 and 1; `None` where the denominator
+/// column. One share for each of the other columns, of events out of so many trials; `None` where the denominator
 /// is zero.
 pub(crate) fn column_ratios(rows: &[f64], width: usize, scope: &Scope) -> Option<Vec<Estimate>> {
     let sums = column_sums(rows, width);
@@ -151,7 +195,30 @@ pub(crate) fn column_ratios(rows: &[f64], width: usize, scope: &Scope) -> Option
     });
     let of_column = |(sum, values): (&f64, &mut Vec<f64>)| {
         let value = sum / total;
-        (value, resamples.interval(value, values, (0.0, 1.0)))
+        let interval = resamples.interval(value, values, (0.0, 1.0));
+        // At the other end, where nearly all are events, curves are certain: all experts hit always.
+        let rare = *sum < RARE;
+        (value, if rare { with_rare_events(interval, *sum, *total) } else { interval })
     };
     Some(columns.iter().zip(&mut resampled).map(of_column).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_happened_may_yet() {
+        // Rule of three: none of 100 is at most about 3.7 % (z² / (n + z²)).
+        let (low, high) = with_rare_events(Some((0.0, 0.0)), 0.0, 100.0).unwrap_or_default();
+        assert_eq!(low, 0.0);
+        assert!((high - Z * Z / (100.0 + Z * Z)).abs() < 1e-12, "{high}");
+        let always = with_rare_events(Some((1.0, 1.0)), 100.0, 100.0).unwrap_or_default();
+        assert!((always.0 - (1.0 - high)).abs() < 1e-12 && always.1 == 1.0, "{always:?}");
+        // Where events are many, and where there is no interval, nothing changes.
+        assert_eq!(with_rare_events(Some((0.4, 0.6)), 50.0, 100.0), Some((0.4, 0.6)));
+        assert_eq!(with_rare_events(None, 0.0, 100.0), None);
+        // A wider one stays.
+        assert_eq!(with_rare_events(Some((0.0, 0.9)), 2.0, 100.0), Some((0.0, 0.9)));
+    }
 }

@@ -40,6 +40,8 @@ pub struct Synthetic {
     pub vocabulary: u32,
     /// Whether weights, entropies and margins are there, or ids alone.
     pub weights: bool,
+    /// Whether norms of the experts' outputs are there.
+    pub output_norms: bool,
     /// Seed of everything.
     pub seed: u64,
 }
@@ -60,6 +62,7 @@ impl Default for Synthetic {
             kept: 0.3,
             vocabulary: 50_000,
             weights: true,
+            output_norms: false,
             seed: 1,
         }
     }
@@ -117,6 +120,7 @@ impl Synthetic {
         data.manifest.settings.timing_mode = TimingMode::EndToEnd;
         data.manifest.settings.max_tokens = self.generated as u32;
         data.manifest.settings.seed = self.seed;
+        data.manifest.settings.saliency = self.output_norms;
         data.check()?;
         Ok(data)
     }
@@ -160,6 +164,12 @@ impl Synthetic {
             let highest = (self.experts as f64).ln();
             data.entropy = Some((0..tokens).map(|_| (highest * rng.unit()) as f32).collect());
             data.margin = Some((0..tokens).map(|_| (0.1 * rng.unit()) as f32).collect());
+        }
+        if self.output_norms {
+            // Experts differ in what they add, from 1 to 2 times, and so do tokens.
+            let scale: Vec<f64> = (0..self.experts).map(|_| 1.0 + rng.unit()).collect();
+            let norm = |id: &u16| (scale[usize::from(*id)] * (0.5 + rng.unit())) as f32;
+            data.output_norms = Some(data.ids.iter().map(norm).collect());
         }
         data
     }
@@ -279,6 +289,9 @@ impl Synthetic {
             weights: column(|layer| layer.weights.as_deref(), &per_expert),
             entropy: column(|layer| layer.entropy.as_deref(), &tokens),
             margin: column(|layer| layer.margin.as_deref(), &tokens),
+            output_norms: self
+                .output_norms
+                .then(|| column(|layer| layer.output_norms.as_deref(), &per_expert)),
             experts_total: self.experts,
             ..RoutingColumns::default()
         })

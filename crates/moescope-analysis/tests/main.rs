@@ -9,6 +9,8 @@ mod cache;
 mod chance;
 #[path = "main/compare.rs"]
 mod compare;
+#[path = "main/coverage.rs"]
+mod coverage;
 #[path = "main/docs.rs"]
 mod docs;
 #[path = "main/edges.rs"]
@@ -29,6 +31,8 @@ mod known;
 mod known_structure;
 #[path = "main/placement.rs"]
 mod placement;
+#[path = "main/planted.rs"]
+mod planted;
 #[path = "main/predicted_speed.rs"]
 mod predicted_speed;
 #[path = "main/prefetch.rs"]

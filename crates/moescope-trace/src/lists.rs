@@ -118,16 +118,26 @@ pub(crate) struct Gaps {
     values: Vec<f32>,
     missing: usize,
     seen: bool,
+    /// Values that room is made for when the first turns up: growing by doubling would hold twice as much.
+    expected: usize,
 }
 
 impl Gaps {
+    pub(crate) fn new(expected: usize) -> Self {
+        Self { expected, ..Self::default() }
+    }
+
     /// `count` values are absent.
     pub(crate) fn skip(&mut self, count: usize) {
         self.missing += count;
     }
 
     pub(crate) fn extend(&mut self, values: &[f32]) {
-        self.seen = true;
+        if !self.seen {
+            self.seen = true;
+            // The number comes from the file: where it cannot be had, the vector just grows.
+            let _ = self.values.try_reserve_exact(self.expected);
+        }
         self.fill();
         self.values.extend_from_slice(values);
     }
@@ -150,9 +160,16 @@ impl Gaps {
 
 /// Lists that must be as long as the experts of their row.
 #[derive(Default)]
-pub(crate) struct Aligned(Gaps);
+pub(crate) struct Aligned {
+    gaps: Gaps,
+    expected_rows: usize,
+}
 
 impl Aligned {
+    pub(crate) fn new(expected_rows: usize) -> Self {
+        Self { expected_rows, gaps: Gaps::default() }
+    }
+
     /// Appends a chunk whose first row is `*next`, and moves `next` behind its last.
     pub(crate) fn push(
         &mut self,
@@ -169,14 +186,15 @@ impl Aligned {
         if let Some((values, width)) = chunk.uniform()
             && experts.lists == Lists::Fixed(width)
         {
-            self.0.extend(values);
+            self.gaps.expected = self.expected_rows.saturating_mul(width);
+            self.gaps.extend(values);
             return Ok(());
         }
         for row in 0..chunk.rows() {
             let expected = experts.lists.range(first + row).len();
             match chunk.row(row) {
-                None => self.0.skip(expected),
-                Some(values) if values.len() == expected => self.0.extend(values),
+                None => self.gaps.skip(expected),
+                Some(values) if values.len() == expected => self.gaps.extend(values),
                 Some(values) => {
                     return Err(format!(
                         "row {row} of its row group has {} entries, expected {expected} as in `experts`",
@@ -192,12 +210,12 @@ impl Aligned {
     pub(crate) fn skip(&mut self, rows: Range<usize>, experts: &Flat<u16>) {
         if !rows.is_empty() {
             let lists = &experts.lists;
-            self.0.skip(lists.range(rows.end - 1).end - lists.range(rows.start).start);
+            self.gaps.skip(lists.range(rows.end - 1).end - lists.range(rows.start).start);
         }
     }
 
     pub(crate) fn finish(self) -> Option<Vec<f32>> {
-        self.0.finish()
+        self.gaps.finish()
     }
 }
 

@@ -257,10 +257,10 @@ pub(crate) fn read_routing(
     let mut position = room(rows);
     let mut layer = room(rows);
     let mut experts = Flat::new(rows);
-    let mut weights = Aligned::default();
-    let mut output_norms = Aligned::default();
-    let mut entropy = Gaps::default();
-    let mut margin = Gaps::default();
+    let mut weights = Aligned::new(rows);
+    let mut output_norms = Aligned::new(rows);
+    let mut entropy = Gaps::new(rows);
+    let mut margin = Gaps::new(rows);
     let mut probs = Flat::new(rows);
     let mut has_probs = false;
 

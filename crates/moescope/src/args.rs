@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     /// Devices and their limits.
     Devices(commands::devices::Devices),
+    /// Make up a run of any size, to try analyses and to time them.
+    Synthetic(commands::synthetic::Synthetic),
 }
 
 impl Command {
@@ -46,6 +48,7 @@ impl Command {
             Command::Inspect(inspect) => inspect.execute(),
             Command::History(history) => history.execute(),
             Command::Devices(devices) => devices.execute(),
+            Command::Synthetic(synthetic) => synthetic.execute(),
         };
         done.map(|()| ExitCode::SUCCESS)
     }

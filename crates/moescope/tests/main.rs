@@ -15,6 +15,7 @@ mod hostile;
 mod hub;
 #[path = "../../moescope-model/tests/hub_server.rs"]
 mod hub_server;
+mod ids_only;
 mod inject;
 mod interrupted;
 mod random;

@@ -5,6 +5,7 @@ use moescope_trace::Phase;
 use super::Refusal;
 use super::tokens::{Span, prompt_of};
 use crate::data::RunData;
+use crate::metric::Need;
 use crate::ratio::RatioSums;
 use crate::row::MetricRow;
 use crate::study::Study;
@@ -17,6 +18,9 @@ pub(super) fn equal_tokens(
     spans: &[Span],
 ) -> Result<Vec<MetricRow>, Refusal> {
     let base = study.data;
+    if !base.has(Need::TokenIds) || !other.has(Need::TokenIds) {
+        return Err(Refusal::NoTokenIds);
+    }
     let greedy = |data: &RunData| data.manifest.settings.sampling.temperature == 0.0;
     if !greedy(base) || !greedy(other) {
         return Err(Refusal::Sampled);

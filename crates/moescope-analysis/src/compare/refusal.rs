@@ -11,10 +11,11 @@ pub enum Refusal {
     Shape,
     /// The prompt sets differ.
     Prompts {
-        /// Sequence and position of the first prompt token that differs; `None` where token ids are not
-        /// recorded.
-        first: Option<(u32, u32)>,
+        /// Sequence and position of the first prompt token that differs.
+        first: (u32, u32),
     },
+    /// A run recorded no token ids, and nothing else says that both read the same prompts.
+    NoTokenIds,
     /// The prompt sets have the same hash, yet a prompt token differs.
     PromptToken {
         /// Sequence of the first such token.
@@ -43,13 +44,14 @@ impl fmt::Display for Refusal {
             Refusal::Shape => f.write_str(
                 "the models differ in their MoE layers: layers, experts or experts per token",
             ),
-            Refusal::Prompts { first } => {
-                f.write_str("the prompt sets differ")?;
-                if let Some((sequence, position)) = first {
-                    write!(f, ", first in sequence {sequence} at position {position}")?;
-                }
-                f.write_str("; record both runs from the same prompts to compare tokens")
-            }
+            Refusal::Prompts { first: (sequence, position) } => write!(
+                f,
+                "the prompt sets differ, first in sequence {sequence} at position {position}; record \
+                 both runs from the same prompts to compare tokens"
+            ),
+            Refusal::NoTokenIds => f.write_str(
+                "token ids were not recorded, so whether both runs read the same tokens is not known",
+            ),
             Refusal::PromptToken { sequence, position } => write!(
                 f,
                 "the prompts have the same hash, but sequence {sequence} differs at position \

@@ -4,6 +4,7 @@ use moescope_trace::Phase;
 
 use super::Refusal;
 use crate::data::{RunData, Sequence};
+use crate::metric::Need;
 
 /// Tokens of one sequence that both runs read after the same tokens.
 pub(super) struct Span {
@@ -24,14 +25,16 @@ pub(super) struct Span {
 /// What decides is the tokens: prompt sets with different hashes (another domain name, more
 /// prompts) are compared if the prompts that both have are the same.
 pub(super) fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>, Refusal> {
-    let same_hash = base.manifest.prompts_hash == other.manifest.prompts_hash;
-    let known = |data: &RunData| data.tokens.token_id.iter().any(|&id| id != 0);
-    if !(same_hash || known(base) && known(other)) {
-        return Err(Refusal::Prompts { first: None });
+    // An empty hash is none.
+    let hash = &base.manifest.prompts_hash;
+    let same_hash = !hash.is_empty() && *hash == other.manifest.prompts_hash;
+    let known = base.has(Need::TokenIds) && other.has(Need::TokenIds);
+    if !(same_hash || known) {
+        return Err(Refusal::NoTokenIds);
     }
     let refusal = |sequence: u32, position: u32| match same_hash {
         true => Refusal::PromptToken { sequence, position },
-        false => Refusal::Prompts { first: Some((sequence, position)) },
+        false => Refusal::Prompts { first: (sequence, position) },
     };
     let mut spans = Vec::new();
     let mut others = other.sequences.iter().enumerate().peekable();
@@ -41,7 +44,12 @@ pub(super) fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>
         let Some((other_index, b)) = others.next_if(|(_, b)| b.id == a.id) else {
             continue;
         };
-        let most = (a.end - a.start).min(b.end - b.start);
+        let prompts = (prompt_of(base, a), prompt_of(other, b));
+        // Of the same hash are the prompts; what was generated must be looked at.
+        let most = match known {
+            true => (a.end - a.start).min(b.end - b.start),
+            false => prompts.0.min(prompts.1),
+        };
         let (x, y) = (&base.tokens, &other.tokens);
         let same = (0..most)
             .take_while(|&at| {
@@ -49,7 +57,6 @@ pub(super) fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>
                 x.position[i] == y.position[j] && x.token_id[i] == y.token_id[j]
             })
             .count();
-        let prompts = (prompt_of(base, a), prompt_of(other, b));
         if same < most && same < prompts.0.min(prompts.1) {
             return Err(refusal(a.id, x.position[a.start + same]));
         }

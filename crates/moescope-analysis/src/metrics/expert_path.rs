@@ -126,7 +126,7 @@ fn strongest(study: &Study<'_>, transitions: &LayerTransitions) -> Vec<MetricRow
         }
     }
     let of_scope = |scope: &Scope| {
-        table_rows(study, &EXPERT_PATH, from, scope, &table, (0.0, 1.0), |column| {
+        table_rows(study, &EXPERT_PATH, from, scope, table.shares(scope), |column| {
             let (i, j) = (chosen[column] / to.experts, chosen[column] % to.experts);
             Some((Index::Pair(i as u16, j as u16), 1.0 / to.experts as f64))
         })

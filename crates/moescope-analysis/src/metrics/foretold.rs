@@ -70,7 +70,7 @@ impl NextLayer {
                 .flatten()
                 .collect();
         let sets = parallel::map(&foretold, |foretold| {
-            let of_scope = |scope: &Scope| foretold.sets.ratios(scope, (0.0, 1.0));
+            let of_scope = |scope: &Scope| foretold.sets.shares(scope);
             NextSets {
                 place: foretold.place,
                 estimates: study.scopes().iter().map(of_scope).collect(),

@@ -8,7 +8,7 @@ use crate::counts::column_sums;
 use crate::data::Sequence;
 use crate::metric::{Metric, Need};
 use crate::parallel;
-use crate::ratio::column_ratios;
+use crate::ratio::{Estimate, column_ratios};
 use crate::row::{Index, MetricRow};
 use crate::simulate::cache::{
     Belady, ColdStart, Fixed, Future, Hits, LayerRequests, Lfu, Lru, Start, uniform_belady,
@@ -143,9 +143,14 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
         });
         let row = study.row(metric.name, metric.unit, scope);
         let of_curve = |(curve, layer): &(&Curve, Option<u16>)| {
-            let estimates = column_ratios(&curve.units(scope), curve.sizes + 1, scope);
+            let width = curve.sizes + 1;
+            let estimates = column_ratios(&units(&curve.rows, width, scope), width, scope);
+            let mut estimates = estimates.unwrap_or_default();
+            if policy == Policy::Static {
+                one_way(study, scope, &mut estimates, &curve.rows);
+            }
             let lookups = curve.lookups();
-            let sizes = (1..).zip(estimates.into_iter().flatten().zip(&curve.chance));
+            let sizes = (1..).zip(estimates.into_iter().zip(&curve.chance));
             sizes
                 .map(|(size, ((value, interval), chance))| MetricRow {
                     layer: *layer,
@@ -213,10 +218,29 @@ impl Curve {
     fn lookups(&self) -> f64 {
         column_sums(&self.rows, self.sizes + 1)[self.sizes]
     }
+}
 
-    /// The rows of the groups in a scope, `[U, sizes + 1]`.
-    fn units(&self, scope: &Scope) -> Vec<f64> {
-        units(&self.rows, self.sizes + 1, scope)
+/// Gives hit rates that were chosen and measured in both directions the intervals of one of them, around
+/// the same values. `rows` holds hits by size and lookups, `[G, sizes + 1]`.
+///
+/// Both directions rise and fall with the same accidents: what both halves happen to use more often is
+/// chosen by each, and hit in the other. Resampling what is measured does not see that, and would give
+/// intervals up to a quarter too narrow. One direction alone has no such tie.
+pub(super) fn one_way(study: &Study<'_>, scope: &Scope, both: &mut [Estimate], rows: &[f64]) {
+    let width = both.len() + 1;
+    let half = study
+        .measuring()
+        .iter()
+        .find(|half| half.domain == scope.domain && half.phase == scope.phase)
+        .and_then(|half| column_ratios(&units(rows, width, half), width, half))
+        .unwrap_or_default();
+    let mut half = half.into_iter();
+    for (value, interval) in both {
+        *interval = half.next().and_then(|(centre, interval)| {
+            let (low, high) = interval?;
+            let around = |end: f64| (*value + end - centre).clamp(0.0, 1.0);
+            Some((around(low), around(high)))
+        });
     }
 }
 

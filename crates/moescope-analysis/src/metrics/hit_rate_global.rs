@@ -1,13 +1,13 @@
 //! Hits of one cache that all layers share.
 
-use super::hit_rate::{Span, held_out, lengths, rows_of, scopes, shapes, spans, units};
+use super::hit_rate::{Span, held_out, lengths, one_way, rows_of, scopes, shapes, spans, units};
 use crate::metric::{Metric, Need};
 use crate::parallel;
 use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
 use crate::simulate::cache::{
-    Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits, uniform_shared,
-    uniform_shared_belady,
+    Future, Hits, Lfu, Lru, ModelRequests, Start, belady_hits, uniform_shared_belady,
+    uniform_shared_lfu, uniform_shared_lru,
 };
 use crate::study::{Scope, Study};
 
@@ -87,9 +87,13 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
         let chances = chances(study, policy, &sizes, &lengths(&spans));
         let row = study.row(metric.name, metric.unit, scope);
         let estimates = column_ratios(&units(&rows, width, scope), width, scope);
+        let mut estimates = estimates.unwrap_or_default();
+        if policy == Policy::Static {
+            one_way(study, scope, &mut estimates, &rows);
+        }
         sizes
             .iter()
-            .zip(estimates.into_iter().flatten())
+            .zip(estimates)
             .zip(chances)
             .map(|((size, (value, interval)), chance)| MetricRow {
                 index: Some(Index::Size((size * layers.len()) as u32)),
@@ -106,10 +110,9 @@ fn rows(study: &Study<'_>, metric: &Metric, policy: Policy) -> Vec<MetricRow> {
 /// Share of hits under uniform routing of stretches of these lengths, by size.
 fn chances(study: &Study<'_>, policy: Policy, sizes: &[usize], lengths: &[usize]) -> Vec<f64> {
     let (shapes, layers) = (shapes(study), study.data.layers.len());
-    let in_turns = || uniform_shared(&shapes, lengths, sizes.len(), layers);
     match policy {
-        Policy::Lru => in_turns()[0].clone(),
-        Policy::Lfu => in_turns()[1].clone(),
+        Policy::Lru => uniform_shared_lru(&shapes, lengths, sizes.len(), layers),
+        Policy::Lfu => uniform_shared_lfu(&shapes, lengths, sizes.len(), layers),
         Policy::Static => {
             let experts: usize = shapes.iter().map(|(experts, _)| experts).sum();
             sizes.iter().map(|size| ((size * layers) as f64 / experts as f64).min(1.0)).collect()

@@ -40,7 +40,7 @@ fn of_layer(study: &Study<'_>, layer: &LayerData) -> Vec<MetricRow> {
     let table = count(study, layer);
     let chance = layer.top_k as f64 / layer.experts as f64;
     let of_scope = |scope: &Scope| {
-        table_rows(study, &REUSE, layer, scope, &table, (0.0, 1.0), |column| {
+        table_rows(study, &REUSE, layer, scope, table.ratios(scope, (0.0, 1.0)), |column| {
             let lag = column as u32 + 1;
             // Domains are many, and the curve is smooth.
             let shown = scope.domain.is_none() || lag.is_power_of_two();

@@ -37,7 +37,7 @@ fn of_layer(study: &Study<'_>, layer: &LayerData) -> Vec<MetricRow> {
     let table = count(study, layer);
     let bounds = (1.0, layer.experts as f64);
     let of_scope = |scope: &Scope| {
-        table_rows(study, &WORKING_SET, layer, scope, &table, bounds, |column| {
+        table_rows(study, &WORKING_SET, layer, scope, table.ratios(scope, bounds), |column| {
             let size = 2u32 << column;
             let chance = expected_distinct(layer.experts, layer.top_k, f64::from(size));
             Some((Index::Size(size), chance))

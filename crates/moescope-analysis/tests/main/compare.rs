@@ -11,7 +11,9 @@ use crate::support::{FAST, SMALL, close, run, steps, uniform, uniformly};
 
 fn two_tokens(ids: Vec<u16>) -> RunData {
     let layer = LayerData::from_ids(2, 4, 2, ids);
-    RunData::from_ids("two", &[("a", 2)], vec![layer]).unwrap()
+    let mut data = RunData::from_ids("two", &[("a", 2)], vec![layer]).unwrap();
+    data.manifest.prompts_hash = "two".to_owned();
+    data
 }
 
 #[test]
@@ -115,7 +117,7 @@ fn refusals() {
     };
     let mut other = base.clone();
     other.manifest.prompts_hash = "other".to_owned();
-    assert_eq!(refused(&other), Refusal::Prompts { first: None });
+    assert_eq!(refused(&other), Refusal::NoTokenIds);
     // Use of the experts is compared all the same.
     assert!(compare(&base, &other, &FAST).difference().is_some());
 
@@ -140,12 +142,9 @@ fn refusals() {
 
     let other = RunData::from_ids("dense", &[("a", 2)], vec![]).unwrap();
     assert_eq!(refused(&other), Refusal::NoRouting);
-    for refusal in [
-        Refusal::Prompts { first: None },
-        Refusal::Shape,
-        Refusal::NoRouting,
-        Refusal::NothingInCommon,
-    ] {
+    for refusal in
+        [Refusal::NoTokenIds, Refusal::Shape, Refusal::NoRouting, Refusal::NothingInCommon]
+    {
         assert!(refusal.to_string().len() > 20);
     }
 }
@@ -289,7 +288,7 @@ fn prompts_that_differ_are_named() {
     assert!(matches!(compare(&base, &other, &FAST).token_wise, TokenWise::Compared { .. }));
     other.tokens.token_id[base.sequences[3].start + 1] = 99;
     let comparison = compare(&base, &other, &FAST);
-    let refusal = Refusal::Prompts { first: Some((3, 1)) };
+    let refusal = Refusal::Prompts { first: (3, 1) };
     assert_eq!(comparison.token_wise, TokenWise::Refused(refusal.clone()));
     assert!(refusal.to_string().contains("first in sequence 3 at position 1"));
     assert_eq!(why(&comparison, "output"), Some(&refusal));
@@ -301,7 +300,7 @@ fn prompts_that_differ_are_named() {
     let mut longer = base.clone();
     longer.manifest.prompts_hash = "longer".to_owned();
     longer.tokens.phase[base.sequences[0].start + 2] = Phase::Prefill;
-    let refusal = Refusal::Prompts { first: Some((0, 2)) };
+    let refusal = Refusal::Prompts { first: (0, 2) };
     assert_eq!(compare(&base, &longer, &FAST).token_wise, TokenWise::Refused(refusal));
 }
 
@@ -362,6 +361,31 @@ fn speed_and_memory() {
     assert!((row.value - 1.0).abs() < 0.1, "{row:?}");
     other.steps = Default::default();
     assert_eq!(why(&compare(&base, &other, &FAST), "speed"), Some(&Refusal::NoTimes));
+}
+
+#[test]
+fn runs_of_ids_alone() {
+    // No hash and no token ids, as an import may be: whether the prompts are the same is not known.
+    let mut base = generated(1);
+    base.tokens.token_id.fill(0);
+    base.manifest.prompts_hash.clear();
+    let comparison = compare(&base, &base.clone(), &FAST);
+    assert_eq!(comparison.token_wise, TokenWise::Refused(Refusal::NoTokenIds));
+    assert_eq!(why(&comparison, "output"), Some(&Refusal::NoTokenIds));
+    // The use of experts needs no tokens.
+    assert_eq!(comparison.overall("distribution_shift").unwrap().value, 0.0);
+    assert!(comparison.difference().is_some() && comparison.overall("routing_overlap").is_none());
+    // A hash says that the prompts are the same, and nothing of what was generated.
+    base.manifest.prompts_hash = "same".to_owned();
+    let comparison = compare(&base, &base.clone(), &FAST);
+    let (tokens, left_out) = (45 * 2, 45 * 4);
+    assert_eq!(comparison.token_wise, TokenWise::Compared { tokens, left_out });
+    assert_eq!(why(&comparison, "output"), Some(&Refusal::NoTokenIds));
+    assert_eq!(comparison.overall("routing_overlap").unwrap().value, 1.0);
+    for part in ["log-probabilities", "speed"] {
+        assert!(why(&comparison, part).is_some(), "{part}");
+    }
+    assert!(comparison.overall("equal_tokens").is_none());
 }
 
 #[test]

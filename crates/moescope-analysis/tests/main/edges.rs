@@ -129,6 +129,58 @@ fn ids_only() {
     assert_eq!(analysis.rows_of("domain_divergence").count(), 2 * 3);
 }
 
+/// Ids alone, in every shape that an import may have: each metric has rows or says what is missing.
+#[test]
+fn every_metric_of_ids_alone() {
+    let mut decoded = uniform(SMALL, 1);
+    for sequence in &decoded.sequences {
+        decoded.tokens.phase[sequence.start + 20..sequence.end].fill(Phase::Decode);
+    }
+    let one_domain = uniform(Shape { domains: &["all"], ..SMALL }, 2);
+    let one_layer = uniform(Shape { layers: 1, ..SMALL }, 3);
+    let one_expert = uniform(Shape { top_k: 1, ..SMALL }, 4);
+    for (what, data) in [
+        ("prompts", &uniform(SMALL, 1)),
+        ("generated", &decoded),
+        ("one domain", &one_domain),
+        ("one layer", &one_layer),
+        ("one expert per token", &one_expert),
+    ] {
+        let analysis = analyze_data(data, &FAST);
+        for metric in METRICS {
+            let rows = analysis.rows_of(metric.name).count();
+            let absent = analysis.absent.iter().find(|absent| absent.metric == metric.name);
+            let missing: Vec<&str> = metric
+                .needs
+                .iter()
+                .filter(|need| !data.has(**need))
+                .map(|need| need.what())
+                .collect();
+            match absent {
+                None => assert!(rows > 0 && missing.is_empty(), "{what}: {}", metric.name),
+                Some(absent) if missing.is_empty() => {
+                    // A token of one expert has no pairs.
+                    assert!(what == "one expert per token", "{what}: {absent:?}");
+                    assert!(metric.name.starts_with("coactivation"), "{absent:?}");
+                    assert!(absent.reason.starts_with("nothing to measure"), "{absent:?}");
+                }
+                Some(absent) => {
+                    assert_eq!(rows, 0, "{what}: {}", metric.name);
+                    assert!(absent.reason.starts_with("not recorded: "), "{absent:?}");
+                    for thing in missing {
+                        assert!(absent.reason.contains(thing), "{what}: {absent:?} lacks {thing}");
+                    }
+                }
+            }
+        }
+        assert!(analysis.rows.iter().all(|row| row.value.is_finite()), "{what}");
+        // Findings rest on what is there.
+        for finding in findings(&[analysis], &[]) {
+            assert!(finding.effect.is_finite(), "{what}: {finding:?}");
+        }
+    }
+}
+
 #[test]
 fn one_layer_leads_nowhere() {
     let analysis = analyze_data(&uniform(Shape { layers: 1, ..SMALL }, 1), &FAST);

@@ -1,9 +1,9 @@
 //! Traces whose structure or locality was planted.
 
-use moescope_analysis::{Index, LayerData, Options, RunData, analyze_data};
+use moescope_analysis::{Index, LayerData, Options, analyze_data};
 use moescope_trace::Phase;
 
-use crate::support::{FAST, SMALL, Shape, run, uniform, uniformly, with_token_ids};
+use crate::support::{FAST, SMALL, run, uniform, uniformly, with_token_ids};
 
 #[test]
 fn a_planted_pair() {
@@ -149,72 +149,6 @@ fn experts_that_belong_to_ids() {
     assert_eq!(analysis.value("vocabulary_specialisation", Some(0)), Some(1.0));
     let next = analysis.row("next_token_specialisation", Some(0), None, None, None).unwrap();
     assert!(next.value - next.chance.unwrap() < 0.03, "ids follow each other at random: {next:?}");
-}
-
-/// Of `traces` uniform traces, the share of intervals that hold the chance level, for each metric that
-/// has both; of metrics with many rows per layer, the middle one.
-fn coverage(shape: Shape, traces: u64) -> Vec<(&'static str, usize, usize)> {
-    let options = Options { resamples: 400, seed: 5 };
-    let mut held: Vec<(&'static str, usize, usize)> = Vec::new();
-    for seed in 0..traces {
-        let mut data: RunData = uniform(shape, 1000 + seed);
-        with_token_ids(&mut data, 30, seed);
-        let analysis = analyze_data(&data, &options);
-        for metric in moescope_analysis::METRICS {
-            for layer in 0..shape.layers {
-                let rows: Vec<_> = analysis
-                    .rows_of(metric.name)
-                    .filter(|row| row.layer == Some(layer) && row.phase.is_none())
-                    .filter(|row| row.domain.is_none() || metric.name.starts_with("domain"))
-                    .filter_map(|row| Some((row.interval?, row.chance?)))
-                    .collect();
-                let Some(((low, high), chance)) = rows.get(rows.len() / 2) else { continue };
-                if held.last().is_none_or(|last| last.0 != metric.name)
-                    && held.iter().all(|entry| entry.0 != metric.name)
-                {
-                    held.push((metric.name, 0, 0));
-                }
-                let entry = held.iter_mut().find(|entry| entry.0 == metric.name).unwrap();
-                entry.1 += usize::from((low..=high).contains(&&chance.clone()));
-                entry.2 += 1;
-            }
-        }
-    }
-    held
-}
-
-#[test]
-fn uniform_traces_are_at_chance() {
-    let held = coverage(Shape { layers: 3, ..SMALL }, 130);
-    let metrics: Vec<&str> = held.iter().map(|entry| entry.0).collect();
-    for metric in [
-        "utilisation",
-        "max_vio",
-        "lorenz",
-        "domain_specialisation",
-        "domain_divergence",
-        "vocabulary_specialisation",
-        "next_token_specialisation",
-        "coactivation",
-        "coactivation_lift",
-        "coactivation_excess",
-        "path_information",
-        "expert_path",
-        "next_layer_recall",
-        "next_layer_exact",
-        "reuse",
-        "working_set",
-        "batch_working_set",
-    ] {
-        assert!(metrics.contains(&metric), "{metric} is not among {metrics:?}");
-    }
-    println!("{held:?}");
-    for (metric, held, all) in held {
-        // 95 %, less what chance takes away in one of 1000 such tests.
-        let (n, p) = (all as f64, 0.95);
-        let least = n * p - 3.09 * (n * p * (1.0 - p)).sqrt();
-        assert!(held as f64 >= least, "{metric}: {held} of {all} intervals hold the chance level");
-    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Time stays linear in the trace.
 
-use std::time::Instant;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use moescope_analysis::{Options, analyze_data};
+use moescope_analysis::synthetic::Synthetic;
+use moescope_analysis::{Options, RunData, analyze_data};
 
 use crate::support::{Shape, run};
 
@@ -30,4 +32,72 @@ fn millions_of_decisions() {
     let seconds = start.elapsed().as_secs_f64();
     println!("{:.1} million decisions/s, {} rows", 8.0 / seconds, analysis.rows.len());
     assert!(seconds < 30.0, "{seconds} s");
+}
+
+/// How many times as long `work` takes on the second as on the first: the least of the quotients of
+/// the medians and of the minima of `rounds` times of each, taken in turns. Other work on the machine
+/// makes times longer, not shorter, and hits both.
+fn growth<T>(inputs: [&T; 2], rounds: usize, work: impl Fn(&T)) -> f64 {
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..rounds {
+        for (times, input) in times.iter_mut().zip(inputs) {
+            let start = Instant::now();
+            work(input);
+            times.push(start.elapsed());
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_unstable());
+    let ratio = |at: usize| times[1][at].as_secs_f64() / times[0][at].as_secs_f64();
+    ratio(0).min(ratio(rounds / 2))
+}
+
+/// Most that twice the trace may take. Linear work takes 2 and quadratic work 4 times as long.
+const DOUBLING: f64 = 2.5;
+
+#[test]
+fn twice_the_trace_takes_twice_as_long() {
+    // Without resamples, which cost the same for any trace, so that what grows is most of the time. Twice
+    // as many sequences, and twice as long ones.
+    let made = Synthetic {
+        domains: 4,
+        sequences: 20,
+        prompt: 384,
+        generated: 128,
+        layers: 8,
+        experts: 32,
+        top_k: 4,
+        output_norms: true,
+        ..Synthetic::default()
+    };
+    let data = made.generate().unwrap();
+    let longer = Synthetic { prompt: 768, generated: 256, ..made }.generate().unwrap();
+    let more = Synthetic { sequences: 40, ..made }.generate().unwrap();
+    let options = Options { resamples: 0, ..Options::default() };
+    let all = |data: &RunData| {
+        black_box(analyze_data(data, &options));
+    };
+    for (what, twice) in [("sequences twice as long", &longer), ("twice as many sequences", &more)]
+    {
+        assert_eq!(twice.len(), 2 * data.len());
+        let times = growth([&data, twice], 5, all);
+        println!("{what}: {times:.2} times the time");
+        assert!(times < DOUBLING, "{what}: {times:.2} times the time");
+    }
+}
+
+/// The judge of the test above sees a quadratic step.
+#[test]
+fn quadratic_work_is_seen() {
+    let pairs = |numbers: &Vec<u32>| {
+        let equal = |n: &u32| numbers.iter().filter(|other| *other == n).count();
+        black_box(numbers.iter().map(equal).sum::<usize>());
+    };
+    let numbers = |n: u32| (0..n).map(|n| n.wrapping_mul(2_654_435_761)).collect::<Vec<u32>>();
+    let times = growth([&numbers(4_000), &numbers(8_000)], 9, pairs);
+    assert!(times > DOUBLING, "{times:.2} times the time");
+    let sums = |numbers: &Vec<u32>| {
+        black_box(numbers.iter().map(|&n| u64::from(n)).sum::<u64>());
+    };
+    let times = growth([&numbers(4_000_000), &numbers(8_000_000)], 9, sums);
+    assert!(times < DOUBLING, "{times:.2} times the time");
 }

@@ -54,7 +54,10 @@ pub(crate) fn run(
             LayerData::from_ids(layer, shape.experts, shape.top_k, ids)
         })
         .collect();
-    RunData::from_ids("synthetic", &sequences, layers).unwrap()
+    let mut data = RunData::from_ids("synthetic", &sequences, layers).unwrap();
+    // All of these read the same prompts.
+    data.manifest.prompts_hash = "synthetic".to_owned();
+    data
 }
 
 /// Fills up `chosen` to k distinct experts below `experts`, all equally likely.

@@ -23,6 +23,7 @@ const SMALL: Synthetic = Synthetic {
     kept: 0.5,
     vocabulary: 40,
     weights: true,
+    output_norms: true,
     seed: 7,
 };
 
@@ -67,13 +68,13 @@ fn is_written_and_read_again() {
     assert_eq!(read.steps, made.steps);
     for (read, made) in read.layers.iter().zip(&made.layers) {
         assert_eq!(
-            (&read.ids, &read.weights, &read.margin),
-            (&made.ids, &made.weights, &made.margin)
+            (&read.ids, &read.weights, &read.margin, &read.output_norms),
+            (&made.ids, &made.weights, &made.margin, &made.output_norms)
         );
     }
     // Ids alone.
     let path = dir.path().join("ids");
-    let ids = Synthetic { weights: false, ..SMALL };
+    let ids = Synthetic { weights: false, output_norms: false, ..SMALL };
     ids.write(&path).unwrap();
     let read = RunData::load(&Run::open(&path).unwrap()).unwrap();
     assert!(read.layers[0].weights.is_none() && read.layers[0].entropy.is_none());

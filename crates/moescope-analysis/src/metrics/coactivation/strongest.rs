@@ -4,6 +4,7 @@ use super::{COACTIVATION, COACTIVATION_LIFT};
 use crate::counts::{column_sums, phase_index};
 use crate::data::LayerData;
 use crate::parallel;
+use crate::ratio::with_rare_events;
 use crate::row::{Index, MetricRow};
 use crate::runs::phase_runs;
 use crate::study::{Scope, Study};
@@ -25,7 +26,11 @@ pub(super) fn conditional_rows(study: &Study<'_>) -> Vec<MetricRow> {
                     layer: Some(layer.layer),
                     index: Some(Index::Pair(i, j)),
                     value,
-                    interval: scope.resamples.interval(value, &mut values, (0.0, 1.0)),
+                    interval: with_rare_events(
+                        scope.resamples.interval(value, &mut values, (0.0, 1.0)),
+                        measured[BOTH],
+                        measured[given],
+                    ),
                     chance: Some(chance),
                     ..row.clone()
                 })
@@ -39,11 +44,17 @@ pub(super) fn lift_rows(study: &Study<'_>) -> Vec<MetricRow> {
         let lift = |sums: &Sums| sums[BOTH] * sums[TOKENS] / (sums[GIVEN_I] * sums[GIVEN_J]);
         let value = lift(measured);
         let mut values: Vec<f64> = resampled.iter().map(lift).collect();
+        let interval = scope.resamples.interval(value, &mut values, (0.0, f64::MAX));
+        // As a share of tokens with both, given how many have either.
+        let scale = measured[TOKENS] * measured[TOKENS] / (measured[GIVEN_I] * measured[GIVEN_J]);
+        let share = interval.map(|(low, high)| (low / scale, high / scale));
+        let interval = with_rare_events(share, measured[BOTH], measured[TOKENS])
+            .map(|(low, high)| (low * scale, high * scale));
         let row = MetricRow {
             layer: Some(layer.layer),
             index: Some(Index::Pair(pair.0, pair.1)),
             value,
-            interval: scope.resamples.interval(value, &mut values, (0.0, f64::MAX)),
+            interval,
             chance: Some(uniform_lift(layer.experts, layer.top_k)),
             ..study.row(COACTIVATION_LIFT.name, COACTIVATION_LIFT.unit, scope)
         };

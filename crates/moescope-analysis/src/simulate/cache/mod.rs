@@ -41,7 +41,9 @@ pub use hits::Hits;
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use requests::{LayerRequests, ModelRequests, Requests};
-pub use uniform::{ColdStart, uniform_belady, uniform_shared, uniform_shared_belady};
+pub use uniform::{
+    ColdStart, uniform_belady, uniform_shared_belady, uniform_shared_lfu, uniform_shared_lru,
+};
 
 /// Depth of an expert that no cache holds, however large: its first use.
 pub const ABSENT: u32 = u32::MAX;

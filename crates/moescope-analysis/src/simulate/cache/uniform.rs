@@ -97,26 +97,38 @@ pub fn uniform_belady(experts: usize, top_k: usize, lengths: &[usize]) -> Vec<f6
     shares(&hits)
 }
 
-/// Share of hits of [`Lru`] and of [`Lfu`] in one cache of all layers under uniform routing, as
-/// [`uniform_belady`], by multiples of `step` experts, `[sizes]`.
+/// Share of hits of [`Lru`] in one cache of all layers under uniform routing, as [`uniform_belady`], by
+/// multiples of `step` experts, `[sizes]`.
 ///
 /// The layers take turns, so what was used last is what is not needed next: a small cache hits less
 /// than its share of the experts even here.
-pub fn uniform_shared(
+pub fn uniform_shared_lru(
     layers: &[(usize, usize)],
     lengths: &[usize],
     sizes: usize,
     step: usize,
-) -> [Vec<f64>; 2] {
-    let keys = layers.iter().map(|(experts, _)| experts).sum();
-    let (mut lru, mut lfu) = (Lru::new(keys), Lfu::new(keys));
-    let mut hits = [(); 2].map(|()| Hits::new(sizes, step));
+) -> Vec<f64> {
+    let mut lru = Lru::new(layers.iter().map(|(experts, _)| experts).sum());
+    let mut hits = Hits::new(sizes, step);
     each_uniform(layers, lengths, |layers, tokens| {
-        let requests = ModelRequests::of(layers, 0..tokens);
-        lru.run(&requests, |_, depths| hits[0].add(depths));
-        lfu.run(&requests, |_, depths| hits[1].add(depths));
+        lru.run(&ModelRequests::of(layers, 0..tokens), |_, depths| hits.add(depths));
     });
-    hits.map(|hits| shares(&hits))
+    shares(&hits)
+}
+
+/// As [`uniform_shared_lru`], of [`Lfu`].
+pub fn uniform_shared_lfu(
+    layers: &[(usize, usize)],
+    lengths: &[usize],
+    sizes: usize,
+    step: usize,
+) -> Vec<f64> {
+    let mut lfu = Lfu::new(layers.iter().map(|(experts, _)| experts).sum());
+    let mut hits = Hits::new(sizes, step);
+    each_uniform(layers, lengths, |layers, tokens| {
+        lfu.run(&ModelRequests::of(layers, 0..tokens), |_, depths| hits.add(depths));
+    });
+    shares(&hits)
 }
 
 /// Share of hits of [`belady_hits`] with a loaded cache of all layers under uniform routing, as
@@ -137,8 +149,8 @@ pub fn uniform_shared_belady(
     hits.into_iter().map(|hits| hits as f64 / uses.max(1) as f64).collect()
 }
 
-/// Selections to simulate: enough for a standard error of a hit rate of a thousandth.
-const SELECTIONS: usize = 1 << 18;
+/// Selections to simulate: enough for a standard error of a hit rate below a thousandth.
+const SELECTIONS: usize = 1 << 19;
 
 /// Selections of one sequence, so that a very long one does not take longer than the run itself.
 const LONGEST: usize = 1 << 20;

@@ -1,0 +1,165 @@
+//! How often intervals hold what they should: the chance level, on traces that are at chance.
+
+use std::collections::BTreeMap;
+
+use moescope_analysis::rng::Rng;
+use moescope_analysis::{METRICS, MetricRow, Options, RunData, analyze_data};
+use moescope_trace::Phase;
+
+use crate::support::{SMALL, Shape, steps, uniform, with_token_ids};
+
+const SHAPE: Shape = Shape { layers: 3, ..SMALL };
+
+/// Tokens of each sequence that were generated.
+const GENERATED: usize = 16;
+
+/// Traces looked at.
+const TRACES: u64 = 120;
+
+/// A run at chance in all that a run can record: uniform routing, weights and norms that do not depend
+/// on the expert or the rank, a router that does not distinguish experts.
+fn at_chance(seed: u64) -> RunData {
+    let mut data = uniform(SHAPE, 1000 + seed);
+    with_token_ids(&mut data, 30, seed);
+    let mut rng = Rng::new(seed ^ 0x5EED);
+    for layer in &mut data.layers {
+        let (k, selected) = (layer.top_k, layer.ids.len());
+        let mut weights: Vec<f32> = (0..selected).map(|_| 0.1 + rng.unit() as f32).collect();
+        for token in weights.chunks_exact_mut(k) {
+            let total: f32 = token.iter().sum();
+            token.iter_mut().for_each(|weight| *weight /= total);
+        }
+        layer.weights = Some(weights);
+        layer.output_norms = Some((0..selected).map(|_| 0.5 + rng.unit() as f32).collect());
+        layer.entropy = Some(vec![(layer.experts as f32).ln(); selected / k]);
+        layer.margin = Some(vec![0.0; selected / k]);
+    }
+    // A pass over each prompt, and one for each generated token.
+    let mut passes = Vec::new();
+    for sequence in data.sequences.clone() {
+        let prompt = sequence.end - GENERATED;
+        data.tokens.step[sequence.start..prompt].fill(passes.len() as u32);
+        passes.push((Phase::Prefill, (prompt - sequence.start) as u32, 1_000_000));
+        for token in prompt..sequence.end {
+            data.tokens.phase[token] = Phase::Decode;
+            data.tokens.step[token] = passes.len() as u32;
+            passes.push((Phase::Decode, 1, 100_000));
+        }
+    }
+    data.steps = steps(&passes);
+    data.check().unwrap();
+    data
+}
+
+/// Intervals that hold the chance level, and all of them.
+type Held = BTreeMap<(&'static str, &'static str), (usize, usize)>;
+
+/// Over [`TRACES`] traces, for each metric with intervals and chance levels and each kind of its rows
+/// (over all, of one phase, of one domain): of every layer the middle one of its rows, so that what is
+/// counted is independent.
+fn count() -> Held {
+    let options = Options { resamples: 400, seed: 5 };
+    let mut held = Held::new();
+    for seed in 0..TRACES {
+        let analysis = analyze_data(&at_chance(seed), &options);
+        for metric in METRICS {
+            let with_both: Vec<&MetricRow> = analysis
+                .rows_of(metric.name)
+                .filter(|row| row.interval.is_some() && row.chance.is_some())
+                .collect();
+            for (kind, domain, phase) in [
+                ("all", None, None),
+                ("phase", None, Some("decode")),
+                ("domain", Some("english"), None),
+            ] {
+                // Means over the layers are not independent of them.
+                let by_layer = with_both.iter().any(|row| row.layer.is_some());
+                for layer in (0..SHAPE.layers).map(|layer| by_layer.then_some(layer)) {
+                    let rows: Vec<_> = with_both
+                        .iter()
+                        .filter(|row| row.layer == layer && row.phase == phase)
+                        .filter(|row| row.domain.as_deref() == domain)
+                        .collect();
+                    let Some(row) = rows.get(rows.len() / 2) else { continue };
+                    let ((low, high), chance) = (row.interval.unwrap(), row.chance.unwrap());
+                    // What was recorded with 32 bits is equal within 24.
+                    let rounding = 1e-6 * chance.abs();
+                    let entry = held.entry((metric.name, kind)).or_default();
+                    entry.0 += usize::from((low - rounding..=high + rounding).contains(&chance));
+                    entry.1 += 1;
+                    if !by_layer {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    held
+}
+
+/// Metrics whose intervals hold the chance level more often than in 95 % of cases, and why. At chance
+/// they are wide; away from it they are not.
+const WIDE: &[(&str, &str)] = &[
+    ("imbalance", NOISE),
+    ("max_vio", NOISE),
+    ("coefficient_of_variation", NOISE),
+    ("gini", NOISE),
+    ("normalised_entropy", NOISE),
+    ("effective_experts", NOISE),
+    ("domain_divergence", NOISE),
+    ("gpu_imbalance", NOISE),
+    ("gpu_imbalance_packed", NOISE),
+    ("gpu_imbalance_eplb", NOISE),
+    ("vocabulary_specialisation", FIRST_ORDER),
+    ("next_token_specialisation", FIRST_ORDER),
+    ("coactivation_excess", FIRST_ORDER),
+    ("path_information", FIRST_ORDER),
+    (
+        "pruned_saliency",
+        "the ranking is kept: what fixed experts have varies more than the least does",
+    ),
+    ("hit_rate_static", ONE_WAY),
+    ("hit_rate_global_static", ONE_WAY),
+    ("coverage", "it ends on whole experts"),
+    ("coactivation", RARE),
+    ("coactivation_lift", RARE),
+    ("expert_path", RARE),
+    ("next_layer_exact", RARE),
+    ("router_entropy", EXACT),
+    ("router_margin", EXACT),
+    ("distinct_experts", EXACT),
+];
+
+const NOISE: &str = "noise moves it one way, and resampling doubles the noise";
+const FIRST_ORDER: &str = "an extreme is less than linear: its first order overstates the spread";
+const ONE_WAY: &str = "the interval of one direction serves for the mean of both";
+const RARE: &str = "the interval of a rare event is no narrower than that of independent tokens";
+const EXACT: &str = "at chance it has no spread at all";
+
+#[test]
+fn uniform_traces_are_at_chance() {
+    let held = count();
+    for ((metric, kind), (held, all)) in &held {
+        println!("{metric:28} {kind:8} {held:4} of {all:4} {:6.3}", *held as f64 / *all as f64);
+    }
+    // Every metric that has both is here.
+    let seen: Vec<&str> = held.keys().map(|(metric, _)| *metric).collect();
+    for metric in METRICS.iter().filter(|metric| !metric.chance.is_empty()) {
+        let alone = metric.name == "dead_experts";
+        assert_eq!(seen.contains(&metric.name), !alone, "{}", metric.name);
+    }
+    let mut wrong = Vec::new();
+    for ((metric, kind), (held, all)) in held {
+        // 95 %, give or take what chance does in one of 10,000 such counts.
+        let (n, p) = (all as f64, 0.95);
+        let reach = 3.72 * (n * p * (1.0 - p)).sqrt();
+        let wide = WIDE.iter().any(|(name, _)| *name == metric);
+        let most = if wide { n } else { n * p + reach };
+        if !(n * p - reach..=most).contains(&(held as f64)) {
+            wrong.push(format!(
+                "{metric} ({kind}): {held} of {all} intervals hold the chance level"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
