@@ -25,23 +25,36 @@ pub struct Summary<'a> {
     pub unit: &'static str,
 }
 
-/// Rows as lines, in their order. Lags and sizes are shown at powers of four.
+/// Rows as lines, in their order. Lags and sizes are shown at powers of four, or at those of the smallest
+/// where a metric has none of them (caches of 3, 6, 9, ... experts).
 pub fn summarise<'a>(rows: impl IntoIterator<Item = &'a MetricRow>) -> Vec<Summary<'a>> {
+    let rows: Vec<&MetricRow> = rows.into_iter().collect();
+    rows.chunk_by(|a, b| a.metric == b.metric).flat_map(of_metric).collect()
+}
+
+/// The lines of one metric.
+fn of_metric<'a>(rows: &[&'a MetricRow]) -> Vec<Summary<'a>> {
+    let sizes = || {
+        rows.iter().filter_map(|row| match row.index? {
+            Index::Lag(n) | Index::Size(n) => Some(n),
+            _ => None,
+        })
+    };
+    let unit = match sizes().any(is_power_of_four) {
+        true => 1,
+        false => sizes().min().unwrap_or(1).max(1),
+    };
+    let shown = |n: u32| n.is_multiple_of(unit) && is_power_of_four(n / unit);
     let mut lines: Vec<(Summary<'a>, f64)> = Vec::new();
-    // Rows of a metric come together; its lines begin here.
-    let mut first = 0;
-    for row in rows {
+    for &row in rows {
         let index = match row.index {
-            Some(Index::Lag(n) | Index::Size(n)) if !is_power_of_four(n) => continue,
+            Some(Index::Lag(n) | Index::Size(n)) if !shown(n) => continue,
             Some(Index::Expert(_) | Index::Pair(..)) | None => None,
             kept => kept,
         };
-        if lines.last().is_none_or(|(line, _)| line.metric != row.metric) {
-            first = lines.len();
-        }
         let same =
             |(line, _): &&mut (Summary<'a>, f64)| line.index == index && line.phase == row.phase;
-        match lines[first..].iter_mut().find(same) {
+        match lines.iter_mut().find(same) {
             Some((line, chance)) => {
                 line.rows += 1;
                 line.mean += row.value;

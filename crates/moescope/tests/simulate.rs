@@ -58,8 +58,13 @@ fn answers_for_a_small_gpu() {
     };
     for row in caches {
         let hit_rate = of(&row["hit_rate"]);
-        assert!(of(&row["low"]) <= hit_rate && hit_rate <= of(&row["high"]), "{row}");
-        assert!(of(&row["predicted_low"]) <= of(&row["predicted_tokens_per_second"]), "{row}");
+        // A fixed choice is made on one half of the sequences: the other has too few for an interval.
+        let fixed = row["policy"].as_str().unwrap().ends_with("static");
+        assert_eq!(row["low"].is_null(), fixed, "{row}");
+        if !fixed {
+            assert!(of(&row["low"]) <= hit_rate && hit_rate <= of(&row["high"]), "{row}");
+            assert!(of(&row["predicted_low"]) <= of(&row["predicted_tokens_per_second"]), "{row}");
+        }
         assert_eq!(row["fits"], row["experts_cached"].as_u64().unwrap() <= fitting);
         if let Some(bound) = bound(&row["experts_cached"], row["shared"] == true) {
             assert!(hit_rate <= bound + 1e-9, "{row}");

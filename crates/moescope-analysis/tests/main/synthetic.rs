@@ -130,6 +130,9 @@ fn a_metric_in_a_line() {
     assert_eq!(gini[0].lowest.value, values.iter().copied().fold(1.0, f64::min));
     let lags: Vec<_> = of("reuse").iter().map(|line| line.index).collect();
     assert_eq!(lags, [1, 4, 16].map(|lag| Some(Index::Lag(lag))));
+    // A cache that three layers share has sizes of 3, 6, ..., none of them a power of four.
+    let sizes: Vec<_> = of("hit_rate_global_lru").iter().map(|line| line.index).collect();
+    assert_eq!(sizes, [3, 12, 48].map(|size| Some(Index::Size(size))));
     // 16 experts in 3 layers, without an expected value of their own.
     assert_eq!((of("utilisation").len(), of("utilisation")[0].rows), (1, 48));
     assert_eq!(of("tokens")[0].chance, None);
