@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Demo(commands::demo::Demo),
     /// Record a run: every prompt prefilled and continued, all routing kept.
     Run(commands::run::Run),
+    /// Throughput over a grid: prompt processing and token generation, by depth and batch.
+    Bench(commands::bench::Bench),
     /// Every metric of one or more runs, as one long table.
     Analyze(commands::analyze::Analyze),
     /// Write a report over one or more runs: HTML, Markdown, SVG and PNG.
@@ -39,6 +41,7 @@ impl Command {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         let done = match self {
             Command::Gate(gate) => return gate.execute(),
+            Command::Bench(bench) => return bench.execute(),
             Command::Demo(demo) => demo.execute(),
             Command::Run(run) => run.execute(),
             Command::Analyze(analyze) => analyze.execute(),

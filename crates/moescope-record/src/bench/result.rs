@@ -6,6 +6,11 @@ use moescope_trace::{
     bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, Peaks},
 };
 
+/// When a bench starts.
+pub fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
 /// A bench result of these rows.
 pub fn result(
     started: DateTime<Utc>,

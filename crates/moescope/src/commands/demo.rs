@@ -127,7 +127,7 @@ fn plan() -> anyhow::Result<(Vec<Plan>, String)> {
 
 /// The project's `datasets/`: below the working directory, beside the binary's checkout, or where the
 /// binary was built.
-fn datasets() -> anyhow::Result<PathBuf> {
+pub(crate) fn datasets() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().ok();
     let above_exe = exe.iter().flat_map(|exe| exe.ancestors().skip(1));
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

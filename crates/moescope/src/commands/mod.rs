@@ -1,6 +1,7 @@
 //! One file per command: arguments and printing only.
 
 pub(crate) mod analyze;
+pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod devices;

@@ -1,0 +1,307 @@
+//! `moescope bench`.
+
+mod columns;
+mod csv;
+mod document;
+mod interrupt;
+mod markdown;
+mod output;
+mod progress;
+mod summary;
+mod text;
+mod workload;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use moescope_model::{
+    Adapter, AdapterType, Checkpoint, LoadOptions, MoeModel, WeightsSummary, describe, device, load,
+};
+use moescope_record::{
+    bench::{
+        Arm, Bench as Session, Flow, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
+        result,
+    },
+    conditions::{Subject, device_info},
+    energy::Meter,
+    environment::{self, Roots, autotune::Decisions},
+};
+use moescope_trace::{BenchResult, bench::Configuration};
+
+use self::{interrupt::Interrupt, output::File, workload::WorkloadArgs};
+use crate::{
+    args::Compute,
+    model::{self, ModelArgs, Opened},
+    ui::{self, Unit},
+};
+
+/// Throughput of a model over a grid: prompt processing and token generation, by depth and batch.
+///
+/// Every combination of the lists is a row. -p measures prompts, -n generation, each by itself; sizes are lists
+/// and ranges: 128,512 or 0-4096+1024 or 128-1024*2. All rows are run until their times are stable, then sampled
+/// in turns. docs/METHODOLOGY.md says what is measured and how.
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Prompt lengths, a row each; 0 is none.
+    #[arg(short = 'p', long = "prompt-tokens", default_value = "512", value_name = "LIST")]
+    prompts_of: Numbers,
+    /// Tokens to generate, a row each; 0 is none.
+    #[arg(short = 'n', long = "generate", default_value = "128", value_name = "LIST")]
+    generate: Numbers,
+    /// A prompt and a generation after it in one row; may be given several times.
+    #[arg(long = "pg", value_name = "P,G")]
+    pairs: Vec<Pair>,
+    /// Tokens in the cache before the measurement.
+    #[arg(short = 'd', long, default_value = "0", value_name = "LIST")]
+    depth: Numbers,
+    /// Sequences at once.
+    #[arg(short = 'b', long, default_value = "1", value_name = "LIST")]
+    batch: Numbers,
+    /// Samples per row; 5 at least for an interval.
+    #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repetitions: u32,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+    #[command(flatten)]
+    compute: Compute,
+    /// Seed of random weights, of random ids, and of the order of samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Do not measure what the device reads and computes at most, which MBU and MFU are shares of.
+    #[arg(long)]
+    no_peaks: bool,
+    /// Name in tables; the model's by default.
+    #[arg(long)]
+    name: Option<String>,
+    /// How the result is printed. JSON holds all raw samples.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Form,
+    /// Append the result to a file as well: as a line of JSON with all raw samples (for `gate` and `history`), or as
+    /// its name says: .csv, .md, .txt.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Forms of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Aligned columns.
+    Text,
+    /// Tables laid out as llama-bench does.
+    Markdown,
+    /// A line per row.
+    Csv,
+    /// One document with all raw samples.
+    Json,
+    /// The same on one line.
+    Jsonl,
+}
+
+/// A result and what is needed to print it.
+struct Printed<'a> {
+    result: &'a BenchResult,
+    /// How its numbers must be labelled.
+    labels: &'a [String],
+    /// Shortest time over which the energy counter means something, nanoseconds.
+    energy_ns: u64,
+}
+
+/// A loaded model.
+struct Loaded {
+    model: Box<dyn MoeModel>,
+    weights: WeightsSummary,
+}
+
+impl Bench {
+    pub(crate) fn execute(mut self) -> anyhow::Result<ExitCode> {
+        self.workload.put_in_order(&mut self.model);
+        // CubeCL reads its configuration once, when the first device is opened.
+        let decisions = Decisions::watch();
+        let mut file = self.output.as_deref().map(File::open).transpose()?.flatten();
+        let (adapter, note) = device::choose(self.compute.device)?;
+        if let Some(note) = note {
+            ui::note(note);
+        }
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => self.model.name()?,
+        };
+        let Opened { checkpoint, source } = self.model.open(self.seed)?;
+        let spec = describe(&checkpoint)?;
+        let workload = self.workload.open(&checkpoint, &spec, &name, self.seed)?;
+        let rows = self.grid().configurations(workload.name())?;
+        check_context(&rows, &spec)?;
+        let options = Options { samples: self.repetitions, seed: self.seed, ..Options::default() };
+        let mut labels = model::labels(&checkpoint);
+        if adapter.device_type == AdapterType::Software {
+            labels.push("software adapter".into());
+        }
+        self.announce(&name, &labels, &rows, &Plan::of(&rows, &spec, &options), &workload, &spec);
+
+        let Loaded { model, weights } = self.load(&checkpoint, &adapter)?;
+        let target = model.device();
+        let info = device_info(&adapter);
+        let roots = Roots::default();
+        let subject = Subject {
+            name: &name,
+            source: &source,
+            checkpoint: &checkpoint,
+            spec: model.spec(),
+            weights: &weights,
+            dtype: self.compute.dtype,
+            moe_impl: self.compute.moe_impl,
+            adapter: &adapter,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("MOESCOPE_GIT_COMMIT"),
+        };
+        let mut fingerprint = environment::fingerprint(&subject, target, &roots);
+        let mut meter = match Meter::open(target, &info, &roots) {
+            Ok(meter) => Some(meter),
+            Err(why) => {
+                ui::note(why.to_string());
+                None
+            }
+        };
+        if adapter.backend != "flex" {
+            ui::note(
+                "the first passes compile shaders, which can take a minute; they are no samples",
+            );
+        }
+
+        let arm = Arm { model: model.as_ref(), dtype: self.compute.dtype };
+        let session = Session { arms: &[arm], configurations: &rows, workload: &workload, options };
+        let started = result::now();
+        let interrupt = Interrupt::listen()?;
+        let measured = run(&session, meter.as_mut(), &interrupt);
+        for &(_, place) in &measured.unstable {
+            ui::note(format!(
+                "{}: times were not stable within 5 % after {} warm-ups; the machine may be busy",
+                rows[place], measured.arms[0][place].warm_ups
+            ));
+        }
+        let peaks = None;
+        fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
+        let Measured { mut arms, interrupted, .. } = measured;
+        let rows = arms.pop().unwrap_or_default();
+        let result = result::result(started, ui::command_line(), fingerprint, peaks, rows);
+        let energy_ns = meter.map_or(0, |meter| summary::energy_ns(meter.source()));
+        let printed = Printed { result: &result, labels: &labels, energy_ns };
+        if let Some(file) = &mut file {
+            file.append(&printed)?;
+        }
+        ui::print(&self.format.of(&printed)?)?;
+        self.exit_code(&result, interrupted, &interrupt)
+    }
+
+    fn grid(&self) -> Grid {
+        Grid {
+            prompts: self.prompts_of.0.clone(),
+            generations: self.generate.0.clone(),
+            pairs: self.pairs.clone(),
+            depths: self.depth.0.clone(),
+            batches: self.batch.0.clone(),
+        }
+    }
+
+    /// What is going to happen, before anything is loaded.
+    fn announce(
+        &self,
+        name: &str,
+        labels: &[String],
+        rows: &[Configuration],
+        plan: &Plan,
+        workload: &moescope_record::bench::Workload,
+        spec: &moescope_model::ModelSpec,
+    ) {
+        ui::note(format!(
+            "{name}{}: {} rows x {} samples of {}, at least {} tokens in {} passes; weights {}, KV cache up to {}",
+            ui::bracketed(labels),
+            plan.rows,
+            self.repetitions,
+            workload.name(),
+            ui::count(plan.tokens),
+            ui::count(plan.rows as u64 * u64::from(plan.passes)),
+            ui::bytes(spec.bytes(self.compute.dtype)),
+            ui::bytes(plan.cache_bytes),
+        ));
+        const SHOWN: usize = 12;
+        let names: Vec<String> = rows.iter().take(SHOWN).map(summary::test).collect();
+        let more = rows.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(", {more} more") } else { String::new() };
+        ui::note(format!("rows: {}{more}", names.join(", ")));
+        let longest =
+            rows.iter().map(|r| r.depth as usize + r.prompt as usize + r.generate as usize);
+        if let Some((has, needs)) =
+            workload.tokens().zip(longest.max()).filter(|(has, needs)| has < needs)
+        {
+            ui::note(format!(
+                "the workload has {has} tokens and starts over: the longest row needs {needs}"
+            ));
+        }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, adapter: &Adapter) -> anyhow::Result<Loaded> {
+        let bar = ui::progress(0, "loading", Unit::Bytes);
+        let progress = |read, total| {
+            bar.set_length(total);
+            bar.set_position(read);
+        };
+        let options = LoadOptions {
+            device: &adapter.open(),
+            dtype: self.compute.dtype,
+            moe_impl: self.compute.moe_impl,
+            progress: &progress,
+        };
+        let (model, weights) = load(checkpoint, &options)?;
+        bar.finish_and_clear();
+        Ok(Loaded { model, weights })
+    }
+
+    fn exit_code(
+        &self,
+        result: &BenchResult,
+        interrupted: bool,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<ExitCode> {
+        if interrupted {
+            ui::note("interrupted: rows keep the samples they have");
+            return Ok(interrupt.exit_code());
+        }
+        let failed = result.rows.iter().filter(|row| row.error.is_some());
+        for row in failed {
+            let reason = row.error.as_deref().unwrap_or_default();
+            ui::note(format!("{}: {reason}", row.configuration));
+        }
+        if result.rows.iter().all(|row| row.samples.is_empty()) {
+            bail!("no row could be measured");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Measures, with progress on a terminal, until it is done or interrupted.
+fn run(session: &Session<'_>, mut meter: Option<&mut Meter>, interrupt: &Interrupt) -> Measured {
+    let mut bar = progress::Bar::new();
+    let mut energy = || meter.as_mut().and_then(|meter| meter.joules());
+    let measured = session.run(&mut energy, &mut |now| {
+        bar.show(now);
+        if interrupt.is_asked() { Flow::Stop } else { Flow::Continue }
+    });
+    bar.finish();
+    measured
+}
+
+impl Form {
+    fn of(self, printed: &Printed<'_>) -> anyhow::Result<String> {
+        Ok(match self {
+            Form::Text => text::render(printed),
+            Form::Markdown => markdown::render(printed),
+            Form::Csv => csv::render(printed),
+            Form::Json => serde_json::to_string_pretty(&document::of(printed)?)? + "\n",
+            Form::Jsonl => serde_json::to_string(&document::of(printed)?)? + "\n",
+        })
+    }
+}
