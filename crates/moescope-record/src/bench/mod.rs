@@ -26,7 +26,7 @@ pub mod workload;
 
 pub use error::BenchError;
 pub use grid::{Grid, Numbers, Pair};
-pub use plan::{Plan, check_context};
+pub use plan::{Plan, check_context, check_room};
 pub use session::{Arm, Bench, Flow, Measured, Options, Progress, Stage, WarmUp};
 pub use workload::Workload;
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tokens per sequence that are put into the cache at once before a measurement.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 
 /// What a configuration reads.
 pub(super) struct Inputs<'a> {

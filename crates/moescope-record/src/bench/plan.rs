@@ -1,9 +1,14 @@
 //! What a grid needs, before anything is loaded.
 
-use moescope_model::{ModelSpec, footprint};
+use burn::tensor::Device;
+use moescope_model::{
+    Capacity, DType, ModelSpec,
+    capacity::{Demand, Room},
+    footprint, ops,
+};
 use moescope_trace::bench::Configuration;
 
-use super::{error::BenchError, session::Options};
+use super::{error::BenchError, pass::CHUNK, session::Options};
 
 /// A grid in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,28 @@ pub fn check_context(configurations: &[Configuration], spec: &ModelSpec) -> Resu
             context: spec.context,
         }),
     }
+}
+
+/// Refuses a row that does not fit what a device can hold, weights and all.
+///
+/// # Errors
+///
+/// [`moescope_model::ModelError::DoesNotFit`] and [`moescope_model::ModelError::TensorTooLarge`] say what would.
+pub fn check_room(
+    row: &Configuration,
+    spec: &ModelSpec,
+    dtype: DType,
+    device: &Device,
+    capacity: &Capacity,
+) -> moescope_model::Result<()> {
+    let (depth, prompt) = (row.depth as usize, row.prompt as usize);
+    let demand = Demand {
+        batch: row.batch as usize,
+        context: tokens_of(row) as usize,
+        // The depth is filled in passes of its own.
+        prompt: prompt.max(depth.min(CHUNK)).max(1),
+    };
+    Room { dtype, demand, on_gpu: !ops::on_cpu(device) }.check(spec, capacity)
 }
 
 impl Plan {

@@ -13,14 +13,14 @@
 
 use std::time::{Duration, Instant};
 
-use moescope_model::{DType, MoeModel};
+use moescope_model::{Capacity, DType, MoeModel};
 use moescope_trace::bench::{BenchRow, Configuration, Facts, Sample};
 
 use super::{
     facts::observe,
     failure::{guard, is_alive},
     pass::{Filled, Inputs, timed, total_ns},
-    plan::cache_bytes,
+    plan::{cache_bytes, check_room},
     rng::Rng,
     rss::PeakRss,
     workload::Workload,
@@ -62,6 +62,8 @@ pub struct Options {
     pub facts: bool,
     /// Bytes of KV caches kept between samples at most.
     pub cache_bytes: u64,
+    /// What the device could hold before the model was loaded: a row that would take more is refused.
+    pub capacity: Option<Capacity>,
 }
 
 impl Default for Options {
@@ -72,6 +74,7 @@ impl Default for Options {
             seed: 0,
             facts: true,
             cache_bytes: 2 << 30,
+            capacity: None,
         }
     }
 }
@@ -266,9 +269,14 @@ impl<'s> Session<'s> {
     /// The cold pass and the observed one, with no other cache around.
     fn first_passes(&mut self, at: usize) -> Result<(), Stopped> {
         self.tell(at, Stage::Cold)?;
-        let (workload, facts) = (self.bench.workload, self.bench.options.facts);
+        let Options { facts, capacity, .. } = self.bench.options;
+        let workload = self.bench.workload;
         self.attempt(at, |lane| {
             let device = lane.on.model.device();
+            if let Some(capacity) = &capacity {
+                let spec = lane.on.model.spec();
+                check_room(&lane.row.configuration, spec, lane.on.dtype, device, capacity)?;
+            }
             // What earlier rows left in the pools is not this row's.
             device.memory_cleanup();
             let mut rss = PeakRss::start();

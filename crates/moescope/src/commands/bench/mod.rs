@@ -16,7 +16,8 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use moescope_model::{
-    Adapter, AdapterType, Checkpoint, LoadOptions, MoeModel, WeightsSummary, describe, device, load,
+    Adapter, AdapterType, Capacity, Checkpoint, Demand, LoadOptions, ModelSpec, MoeModel,
+    WeightsSummary, describe, device, load_within,
 };
 use moescope_record::{
     bench::{
@@ -26,12 +27,13 @@ use moescope_record::{
     conditions::{Subject, device_info},
     energy::Meter,
     environment::{self, Roots, autotune::Decisions},
+    inject::inject,
 };
-use moescope_trace::{BenchResult, bench::Configuration};
+use moescope_trace::{BenchResult, bench::Configuration, manifest::Injected};
 
 use self::{interrupt::Interrupt, output::File, workload::WorkloadArgs};
 use crate::{
-    args::Compute,
+    args::{Compute, Inject},
     model::{self, ModelArgs, Opened},
     ui::{self, Unit},
 };
@@ -73,6 +75,8 @@ pub(crate) struct Bench {
     /// Do not measure what the device reads and computes at most, which MBU and MFU are shares of.
     #[arg(long)]
     no_peaks: bool,
+    #[command(flatten)]
+    inject: Inject,
     /// Name in tables; the model's by default.
     #[arg(long)]
     name: Option<String>,
@@ -134,14 +138,25 @@ impl Bench {
         let workload = self.workload.open(&checkpoint, &spec, &name, self.seed)?;
         let rows = self.grid().configurations(workload.name())?;
         check_context(&rows, &spec)?;
-        let options = Options { samples: self.repetitions, seed: self.seed, ..Options::default() };
+        let capacity = self.compute.capacity(&adapter);
+        let options = Options {
+            samples: self.repetitions,
+            seed: self.seed,
+            capacity: Some(capacity),
+            ..Options::default()
+        };
+        self.check_room(&rows, &spec, &adapter, &capacity)?;
         let mut labels = model::labels(&checkpoint);
+        let injected = self.inject.faults();
+        let faults = injected.map_or_else(Vec::new, Injected::labels);
+        labels.extend(faults.into_iter().map(str::to_owned));
         if adapter.device_type == AdapterType::Software {
             labels.push("software adapter".into());
         }
         self.announce(&name, &labels, &rows, &Plan::of(&rows, &spec, &options), &workload, &spec);
 
-        let Loaded { model, weights } = self.load(&checkpoint, &adapter)?;
+        let Loaded { model, weights } = self.load(&checkpoint, &adapter, &capacity)?;
+        let model = inject(model, injected);
         let target = model.device();
         let info = device_info(&adapter);
         let roots = Roots::default();
@@ -153,6 +168,7 @@ impl Bench {
             weights: &weights,
             dtype: self.compute.dtype,
             moe_impl: self.compute.moe_impl,
+            injected,
             adapter: &adapter,
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
@@ -206,6 +222,33 @@ impl Bench {
         }
     }
 
+    /// Refuses a grid of which no row fits, before anything is loaded; rows that do not fit beside others that do
+    /// keep the reason.
+    fn check_room(
+        &self,
+        rows: &[Configuration],
+        spec: &ModelSpec,
+        adapter: &Adapter,
+        capacity: &Capacity,
+    ) -> anyhow::Result<()> {
+        if capacity.memory.is_none() {
+            ui::note(
+                "the memory of this device is not known; --memory-limit checks sizes before loading",
+            );
+        }
+        let device = adapter.open();
+        let dtype = self.compute.dtype;
+        let mut refused = Vec::new();
+        for row in rows {
+            refused.extend(check_room(row, spec, dtype, &device, capacity).err());
+        }
+        let all = refused.len() == rows.len();
+        match refused.into_iter().next().filter(|_| all) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(()),
+        }
+    }
+
     /// What is going to happen, before anything is loaded.
     fn announce(
         &self,
@@ -214,7 +257,7 @@ impl Bench {
         rows: &[Configuration],
         plan: &Plan,
         workload: &moescope_record::bench::Workload,
-        spec: &moescope_model::ModelSpec,
+        spec: &ModelSpec,
     ) {
         ui::note(format!(
             "{name}{}: {} rows x {} samples of {}, at least {} tokens in {} passes; weights {}, KV cache up to {}",
@@ -243,7 +286,12 @@ impl Bench {
         }
     }
 
-    fn load(&self, checkpoint: &Checkpoint, adapter: &Adapter) -> anyhow::Result<Loaded> {
+    fn load(
+        &self,
+        checkpoint: &Checkpoint,
+        adapter: &Adapter,
+        capacity: &Capacity,
+    ) -> anyhow::Result<Loaded> {
         let bar = ui::progress(0, "loading", Unit::Bytes);
         let progress = |read, total| {
             bar.set_length(total);
@@ -255,7 +303,7 @@ impl Bench {
             moe_impl: self.compute.moe_impl,
             progress: &progress,
         };
-        let (model, weights) = load(checkpoint, &options)?;
+        let (model, weights) = load_within(checkpoint, &options, &Demand::default(), capacity)?;
         bar.finish_and_clear();
         Ok(Loaded { model, weights })
     }
