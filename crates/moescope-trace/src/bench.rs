@@ -127,10 +127,10 @@ pub struct Facts {
     /// Coefficient of variation of the tokens per expert, mean over layers.
     #[serde(default)]
     pub load_variation: Option<f64>,
-    /// Distinct experts a decode pass touches, mean over layers.
+    /// Distinct experts a decode pass touches (the prompt's pass where nothing is generated), mean over layers.
     #[serde(default)]
     pub distinct_experts: Option<f64>,
-    /// The same under uniform routing: E (1 - (1 - k/E)^B).
+    /// The same under uniform routing: E (1 - (1 - k/E)^T) for the T tokens of such a pass.
     #[serde(default)]
     pub distinct_expected: Option<f64>,
     /// Most bytes in use in the device's pools.
@@ -145,7 +145,7 @@ pub struct Facts {
     /// Bytes a decode pass has to read, per token: weights used and cache.
     #[serde(default)]
     pub bytes_per_token: Option<f64>,
-    /// Kernels launched per decode pass.
+    /// Kernels launched per decode pass, or in the prompt's pass where nothing is generated.
     #[serde(default)]
     pub dispatches: Option<f64>,
     /// Other numbers by name, shown and not judged.

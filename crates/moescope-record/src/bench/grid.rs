@@ -142,6 +142,8 @@ fn number(text: &str) -> Result<u32, String> {
     match text.trim().parse::<u32>() {
         Ok(n) if n <= LARGEST => Ok(n),
         Ok(n) => Err(format!("{n} is above {LARGEST}")),
+        // `-pg`, as llama-bench spells it, is -p with a g.
+        Err(_) if text == "g" => Err("for a prompt and a generation in one row: --pg P,G".into()),
         Err(_) => Err(format!(
             "{text:?} is no number; expected a list or range such as 128,512, 128-1024*2 or 0-4096+1024"
         )),

@@ -11,6 +11,7 @@ use moescope_trace::bench::{Configuration, Sample};
 
 use super::workload::Workload;
 use crate::{
+    dispatch,
     error::Result,
     recorder::device as failed,
     replay::{Recorded, Replay},
@@ -180,6 +181,27 @@ pub(super) fn timed(
         }
     }
     Ok(sample)
+}
+
+/// Kernels launched per decode pass, or in the prompt's pass where nothing is generated; `None` on the CPU.
+pub(super) fn launches(
+    model: &dyn MoeModel,
+    cache: &mut KvCache,
+    inputs: &Inputs<'_>,
+) -> Result<Option<f64>> {
+    let passes = inputs.passes();
+    let generates = passes.len() > usize::from(inputs.prompt);
+    let (mut sum, mut counted) = (0, 0u32);
+    for number in 0..passes.len() {
+        let pass = || passes.run(model, cache, number, &mut Unobserved);
+        let (_, found) = dispatch::count(model.device(), pass)?;
+        let Some(found) = found else { return Ok(None) };
+        if !(generates && inputs.is_prompt(number)) {
+            sum += found.total;
+            counted += 1;
+        }
+    }
+    Ok(Some(sum as f64 / f64::from(counted.max(1))))
 }
 
 /// All time of a sample.

@@ -13,13 +13,13 @@
 
 use std::time::{Duration, Instant};
 
-use moescope_model::{Capacity, DType, MoeModel};
+use moescope_model::{Capacity, DType, MoeModel, ops};
 use moescope_trace::bench::{BenchRow, Configuration, Facts, Sample};
 
 use super::{
     facts::observe,
     failure::{guard, is_alive},
-    pass::{Filled, Inputs, timed, total_ns},
+    pass::{Filled, Inputs, launches, timed, total_ns},
     plan::{cache_bytes, check_room},
     rng::Rng,
     rss::PeakRss,
@@ -315,6 +315,9 @@ impl<'s> Session<'s> {
             let expected = times.len() <= rule.least as usize;
             self.count(at, u64::from(expected));
         }
+        if self.bench.options.facts {
+            self.attempt(at, Lane::count_dispatches);
+        }
         let lane = &mut self.lanes[at];
         lane.unstable = !rule.is_stable(&times);
         if !lane.resident {
@@ -451,6 +454,21 @@ impl Lane<'_> {
         let sample = timed(self.on.model, cache, inputs)?;
         self.pass_ns = Some(total_ns(&sample));
         Ok(sample)
+    }
+
+    /// Kernels launched, once everything is tuned and fused as it stays; none where two passes differ.
+    fn count_dispatches(&mut self) -> Result<()> {
+        let device = self.on.model.device();
+        if ops::on_cpu(device) {
+            return Ok(());
+        }
+        let mut filled = self.take_filled()?;
+        let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
+        let first = launches(self.on.model, filled.rewound(device)?, inputs)?;
+        let second = launches(self.on.model, filled.rewound(device)?, inputs)?;
+        self.row.facts.dispatches = first.filter(|_| first == second);
+        self.filled = Some(filled);
+        Ok(())
     }
 
     fn sample(&mut self, origin: Instant, energy: &mut Energy<'_>) -> Result<()> {

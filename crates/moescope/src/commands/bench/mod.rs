@@ -22,12 +22,13 @@ use moescope_model::{
 use moescope_record::{
     bench::{
         Arm, Bench as Session, Flow, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
-        result,
+        check_room, result,
     },
     conditions::{Subject, device_info},
     energy::Meter,
     environment::{self, Roots, autotune::Decisions},
     inject::inject,
+    peaks,
 };
 use moescope_trace::{BenchResult, bench::Configuration, manifest::Injected};
 
@@ -135,7 +136,7 @@ impl Bench {
         };
         let Opened { checkpoint, source } = self.model.open(self.seed)?;
         let spec = describe(&checkpoint)?;
-        let workload = self.workload.open(&checkpoint, &spec, &name, self.seed)?;
+        let workload = self.workload.open(&checkpoint, &spec, &name, &self)?;
         let rows = self.grid().configurations(workload.name())?;
         check_context(&rows, &spec)?;
         let capacity = self.compute.capacity(&adapter);
@@ -198,7 +199,9 @@ impl Bench {
                 rows[place], measured.arms[0][place].warm_ups
             ));
         }
-        let peaks = None;
+        let peaks = (!self.no_peaks && !measured.interrupted)
+            .then(|| peaks::measure(target, info.device_type, self.compute.dtype))
+            .and_then(|found| found.inspect_err(|e| ui::note(format!("no MBU, no MFU: {e}"))).ok());
         fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
         let Measured { mut arms, interrupted, .. } = measured;
         let rows = arms.pop().unwrap_or_default();

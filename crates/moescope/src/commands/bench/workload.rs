@@ -12,6 +12,7 @@ use moescope_record::{
 };
 use moescope_trace::Run;
 
+use super::Bench;
 use crate::{commands::demo, model::ModelArgs, ui};
 
 /// What is read.
@@ -29,9 +30,6 @@ pub(crate) struct WorkloadArgs {
     /// lines on stdin.
     #[arg(long, value_name = "PATH|-")]
     prompts: Option<PathBuf>,
-    /// Tokenizer of the text workload: a tokenizer.json or a directory with one; the model's by default.
-    #[arg(long, value_name = "PATH")]
-    tokenizer: Option<PathBuf>,
 }
 
 /// Where tokens come from.
@@ -61,25 +59,26 @@ impl WorkloadArgs {
         &self,
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
-        model: &str,
-        seed: u64,
+        name: &str,
+        Bench { model, seed, .. }: &Bench,
     ) -> anyhow::Result<Workload> {
-        self.check()?;
+        let tokenizer = model.tokenizer.as_deref();
+        self.check(tokenizer)?;
         match self.workload {
-            Some(Kind::Random) => Ok(Workload::random(spec, seed)),
+            Some(Kind::Random) => Ok(Workload::random(spec, *seed)),
             Some(Kind::Replay) => {
                 // Checked: there is one.
                 let run = self.run.as_deref().unwrap_or(Path::new(""));
                 Ok(Workload::replay(&Run::open(run)?, spec)?)
             }
-            explicit => match self.text(checkpoint, spec, model) {
+            explicit => match self.text(checkpoint, spec, name, tokenizer) {
                 Err(error)
                     if explicit.is_none() && checkpoint.is_random() && lacks_tokenizer(&error) =>
                 {
                     ui::note(
                         "no tokenizer: measuring --workload random (--tokenizer names one for text)",
                     );
-                    Ok(Workload::random(spec, seed))
+                    Ok(Workload::random(spec, *seed))
                 }
                 text => text,
             },
@@ -87,7 +86,7 @@ impl WorkloadArgs {
     }
 
     /// Options that say nothing about the workload that was chosen are a mistake.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self, tokenizer: Option<&Path>) -> anyhow::Result<()> {
         let replay = self.workload == Some(Kind::Replay);
         match &self.run {
             None if replay => {
@@ -100,8 +99,7 @@ impl WorkloadArgs {
             _ => {}
         }
         let text = matches!(self.workload, None | Some(Kind::Text));
-        let given =
-            [("--prompts", self.prompts.is_some()), ("--tokenizer", self.tokenizer.is_some())];
+        let given = [("--prompts", self.prompts.is_some()), ("--tokenizer", tokenizer.is_some())];
         match given.into_iter().find(|(_, given)| *given && !text) {
             Some((option, _)) => bail!("{option} belongs to --workload text"),
             None => Ok(()),
@@ -112,10 +110,11 @@ impl WorkloadArgs {
         &self,
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
-        model: &str,
+        name: &str,
+        tokenizer: Option<&Path>,
     ) -> anyhow::Result<Workload> {
-        let text = match &self.tokenizer {
-            Some(path) => Text::named(path)?,
+        let text = match tokenizer {
+            Some(path) => Text::open_other(path)?,
             None => Text::open(checkpoint.dir())?,
         };
         let source = match &self.prompts {
@@ -128,7 +127,7 @@ impl WorkloadArgs {
         for prompt in prompts::read(&source)? {
             if !text.has_tokenizer() && !matches!(prompt.input, PromptInput::TokenIds(_)) {
                 return Err(
-                    RecordError::from(BenchError::NoTokenizer { model: model.to_owned() }).into()
+                    RecordError::from(BenchError::NoTokenizer { model: name.to_owned() }).into()
                 );
             }
             tokens.extend(match &prompt.input {
