@@ -1,6 +1,7 @@
 //! The conditions of a run: what was measured, on what and how. No number stands without them.
 
-use moescope_trace::manifest::{DeviceType, ModelInfo, MoeLayer, TimingMode, Weights};
+use moescope_trace::BenchResult;
+use moescope_trace::manifest::{DeviceInfo, DeviceType, ModelInfo, MoeLayer, TimingMode, Weights};
 
 use crate::data::Run;
 use crate::format::{NOTHING, big_count, bytes, count, interval, number, plural};
@@ -23,20 +24,15 @@ pub(crate) fn summary(run: &Run<'_>) -> Vec<Fact> {
     if let Some(quantisation) = &model.quantisation {
         dtype.push_str(&format!(", {quantisation}"));
     }
-    let driver = match (&device.driver, &device.driver_version) {
-        (Some(name), Some(version)) => format!("{name} {version}"),
-        (Some(name), None) => name.clone(),
-        _ => String::new(),
-    };
     let mut facts = vec![
         fact("Model", &model.name),
         fact("Weights", weights(model.weights)),
-        fact("Parameters", parameters(run)),
+        fact("Parameters", parameters(model)),
         fact("Experts", experts(run.layers())),
         fact("Compute type", dtype),
         fact("Device", format!("{} ({})", device.adapter, device_type(device.device_type))),
         fact("Backend", &device.backend),
-        fact("Driver", driver),
+        fact("Driver", driver(device)),
         fact("Experts layer", &settings.moe_impl),
         fact("Prompts", prompts(run)),
         fact("Tokens", tokens(run)),
@@ -76,17 +72,13 @@ pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
         fact("Recorded", &manifest.created_at),
         fact("Status", status(run)),
         fact("Command", shell_command(&manifest.command)),
-        fact("moescope", {
-            let commit = manifest.git_commit.as_deref();
-            let commit = commit.map_or(String::new(), |commit| format!(", commit {commit}"));
-            format!("{}{commit}", manifest.moescope_version)
-        }),
+        fact("moescope", version(&manifest.moescope_version, manifest.git_commit.as_deref())),
         fact("Model", format!("{}, {}", model.name, model.architecture)),
         fact("Model source", &model.source),
         fact("Weights", weights(model.weights)),
         fact("Weights hash", &model.weights_hash),
         fact("Config hash", &model.config_hash),
-        fact("Parameters", parameters(run)),
+        fact("Parameters", parameters(model)),
         fact("Weights on the device", bytes(model.bytes as f64)),
         fact("Compute type", &model.dtype),
         fact("Quantisation", model.quantisation.as_deref().unwrap_or("none")),
@@ -144,6 +136,72 @@ pub(crate) fn all(run: &Run<'_>) -> Vec<Fact> {
     facts
 }
 
+/// The conditions of a bench result: its environment fingerprint and how it was run.
+pub(crate) fn of_bench(bench: &BenchResult) -> Vec<Fact> {
+    let print = &bench.fingerprint;
+    let (model, device, host, state) = (&print.model, &print.device, &print.host, &print.state);
+    let mut facts = vec![
+        fact("Bench id", &bench.id),
+        fact("Measured", &bench.created_at),
+        fact("Command", shell_command(&bench.command)),
+        fact("moescope", version(&print.moescope_version, print.git_commit.as_deref())),
+        fact("Model", format!("{}, {}", model.name, model.architecture)),
+        fact("Model source", &model.source),
+        fact("Weights", weights(model.weights)),
+        fact("Weights hash", &model.weights_hash),
+        fact("Parameters", parameters(model)),
+        fact("Weights on the device", bytes(model.bytes as f64)),
+        fact("Compute type", &model.dtype),
+        fact("Quantisation", model.quantisation.as_deref().unwrap_or("none")),
+        fact("Experts", experts(&print.moe.layers)),
+        fact("Experts layer", &print.moe_impl),
+        fact("Backend", &device.backend),
+        fact("Device", format!("{} ({})", device.adapter, device_type(device.device_type))),
+        fact("Driver", driver(device)),
+        fact("Processor", format!("{}, {}", host.cpu, plural(host.cores.into(), "core"))),
+        fact("Memory", bytes(host.ram_bytes as f64)),
+        fact("System", &host.os),
+    ];
+    facts.splice(7..7, unusual(model));
+    let megahertz = |mhz: f64| format!("{} MHz", number(mhz));
+    let state = [
+        ("Processor governor", state.cpu_governor.clone()),
+        ("Processor clock", state.cpu_mhz.map(megahertz)),
+        ("Power", state.power_source.clone()),
+        ("Load before", state.load_average.map(|load| load.map(number).join(", "))),
+        ("GPU clock", state.gpu_mhz.map(megahertz)),
+        ("GPU state", state.gpu_state.clone()),
+        ("Tuning of kernels", print.autotune.level.clone()),
+        (
+            "Peaks measured",
+            bench.peaks.map(|peaks| {
+                format!(
+                    "{} GB/s read, {} GFLOP/s",
+                    number(peaks.read_bytes_per_second / 1e9),
+                    number(peaks.flops / 1e9)
+                )
+            }),
+        ),
+    ];
+    facts.extend(state.into_iter().filter_map(|(name, value)| Some(fact(name, value?))));
+    facts.retain(|(_, value)| value != NOTHING);
+    facts
+}
+
+/// Version and commit.
+fn version(version: &str, commit: Option<&str>) -> String {
+    let commit = commit.map_or(String::new(), |commit| format!(", commit {commit}"));
+    format!("{version}{commit}")
+}
+
+fn driver(device: &DeviceInfo) -> String {
+    match (&device.driver, &device.driver_version) {
+        (Some(name), Some(version)) => format!("{name} {version}"),
+        (Some(name), None) => name.clone(),
+        _ => String::new(),
+    }
+}
+
 /// What a label means, for the note below the runs.
 pub(crate) fn meaning(label: &str) -> &'static str {
     match label {
@@ -165,6 +223,9 @@ pub(crate) fn meaning(label: &str) -> &'static str {
         }
         "profiled" => {
             "the device was synchronised after every component: passes take longer than real ones"
+        }
+        label if label.starts_with("injected") => {
+            "a fault was put into the forward pass on purpose, to see whether the gate finds it"
         }
         _ => "see the conditions at the end",
     }
@@ -200,8 +261,7 @@ fn device_type(kind: DeviceType) -> &'static str {
     }
 }
 
-fn parameters(run: &Run<'_>) -> String {
-    let model = &run.manifest.model;
+fn parameters(model: &ModelInfo) -> String {
     if model.total_parameters == 0 {
         return String::new();
     }

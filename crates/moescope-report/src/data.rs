@@ -9,8 +9,10 @@ use moescope_analysis::{
     Transitions,
 };
 use moescope_trace::Phase;
+use moescope_trace::bench::Configuration;
 use moescope_trace::manifest::{Manifest, MoeLayer};
 
+use crate::bench::Bench;
 use crate::canvas::fit_middle;
 use crate::sanitize::{sanitize, short};
 
@@ -21,6 +23,8 @@ const NAME_LENGTH: usize = 48;
 pub(crate) struct Data<'a> {
     pub(crate) runs: Vec<Run<'a>>,
     pub(crate) comparisons: &'a [Comparison],
+    /// Results of `moescope bench` beside the runs.
+    pub(crate) benches: Vec<Bench<'a>>,
 }
 
 /// One run.
@@ -114,7 +118,16 @@ impl<'a> Data<'a> {
             }
             runs.push(Run::new(name, analysis));
         }
-        Self { runs, comparisons }
+        Self { runs, comparisons, benches: Vec::new() }
+    }
+
+    /// The workload of a configuration, as the end of its name; nothing where all are the same.
+    pub(crate) fn workload(&self, configuration: &Configuration) -> String {
+        let mut all = self.benches.iter().flat_map(|bench| &bench.rows);
+        match all.all(|row| row.configuration().workload == configuration.workload) {
+            true => String::new(),
+            false => format!(", {}", short(&configuration.workload, 24)),
+        }
     }
 
     /// What the names of many runs all begin with, up to the end of a word; empty where they are few or

@@ -18,6 +18,8 @@
 //! Figures are drawn twice, for a desktop page and for a phone, so that no text is ever scaled below a
 //! readable size; a media query shows one of them. Colours follow the reader's light or dark scheme.
 
+mod bench;
+mod bench_tables;
 mod canvas;
 mod conditions;
 mod data;

@@ -3,6 +3,7 @@
 use moescope_analysis::{Finding, METRICS, TokenWise};
 use serde::Serialize;
 
+use crate::bench_tables;
 use crate::canvas::to_svg;
 use crate::conditions::{self, Fact};
 use crate::data::Data;
@@ -23,6 +24,7 @@ pub(crate) struct Page {
     version: &'static str,
     lead: String,
     runs: Vec<RunView>,
+    conditions: Vec<Conditions>,
     /// Few runs are cards, many are the rows of a table.
     cards: bool,
     summary_table: Table,
@@ -54,7 +56,14 @@ struct RunView {
     name: String,
     tags: Vec<&'static str>,
     summary: Vec<Fact>,
-    conditions: Vec<Fact>,
+}
+
+/// Everything known of a run or a bench result.
+#[derive(Serialize)]
+struct Conditions {
+    name: String,
+    tags: Vec<&'static str>,
+    facts: Vec<Fact>,
 }
 
 #[derive(Serialize)]
@@ -73,10 +82,8 @@ struct FindingView {
 struct Section {
     id: &'static str,
     title: &'static str,
-    /// Before the figures.
-    table: Option<Table>,
-    /// What the table shows.
-    table_label: &'static str,
+    /// Before the figures, each with what it shows.
+    tables: Vec<(&'static str, Table)>,
     figures: Vec<FigureView>,
     notes: Vec<String>,
 }
@@ -143,11 +150,15 @@ impl Page {
         });
         let caveats = findings.iter().flatten().filter(|finding| finding.caveat).count();
         let mut contents: Vec<&'static str> = Vec::new();
+        let any_run = !data.runs.is_empty();
+        let findings = findings.filter(|_| any_run);
         contents.extend(findings.as_ref().map(|_| sections::FINDINGS));
-        contents.push("runs");
-        contents.extend(wanted(sections::TOKENS).then_some(sections::TOKENS));
+        contents.extend(any_run.then_some("runs"));
+        let tokens = any_run && wanted(sections::TOKENS);
+        contents.extend(tokens.then_some(sections::TOKENS));
         contents.extend(sections.iter().map(|section| section.id));
-        contents.extend(wanted(sections::DEFINITIONS).then_some(sections::DEFINITIONS));
+        let defined = any_run && wanted(sections::DEFINITIONS);
+        contents.extend(defined.then_some(sections::DEFINITIONS));
         contents.push("conditions");
         let contents = contents
             .into_iter()
@@ -158,11 +169,22 @@ impl Page {
             })
             .collect();
         let mut labels: Vec<Fact> = Vec::new();
-        for tag in data.runs.iter().flat_map(|run| &run.tags) {
+        let of_benches = data.benches.iter().flat_map(|bench| &bench.tags);
+        for tag in data.runs.iter().flat_map(|run| &run.tags).chain(of_benches) {
             if !labels.iter().any(|(known, _)| known == tag) {
                 labels.push((tag.to_string(), conditions::meaning(tag).into()));
             }
         }
+        let of_runs = data.runs.iter().map(|run| Conditions {
+            name: run.name.clone(),
+            tags: run.tags.clone(),
+            facts: conditions::all(run),
+        });
+        let of_benches = data.benches.iter().map(|bench| Conditions {
+            name: bench.name.clone(),
+            tags: bench.tags.clone(),
+            facts: conditions::of_bench(bench.result),
+        });
         let runs = data
             .runs
             .iter()
@@ -170,7 +192,6 @@ impl Page {
                 name: run.name.clone(),
                 tags: run.tags.clone(),
                 summary: conditions::summary(run),
-                conditions: conditions::all(run),
             })
             .collect();
         Ok(Self {
@@ -178,18 +199,19 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             lead: lead(data),
             runs,
+            conditions: of_runs.chain(of_benches).collect(),
             cards: data.runs.len() <= MAX_CARDS,
             summary_table: summary_table(data),
             labels,
             findings,
             first_findings: FIRST_FINDINGS + caveats,
-            tokens: wanted(sections::TOKENS).then(|| Tokens {
+            tokens: tokens.then(|| Tokens {
                 view: TokenView::new(data),
                 style: tokens::style(),
                 script: tokens::SCRIPT,
                 script_hash: tokens::SCRIPT_HASH,
             }),
-            definitions: wanted(sections::DEFINITIONS).then(definitions),
+            definitions: defined.then(definitions),
             sections,
             contents,
             command: shell_command(command),
@@ -205,8 +227,10 @@ impl Page {
 
 fn default_title(data: &Data<'_>) -> String {
     let mut models: Vec<String> = Vec::new();
-    for run in &data.runs {
-        let name = crate::sanitize::short(&run.manifest.model.name, 48);
+    let of_runs = data.runs.iter().map(|run| &run.manifest.model.name);
+    let of_benches = data.benches.iter().map(|bench| &bench.result.fingerprint.model.name);
+    for model in of_runs.chain(of_benches) {
+        let name = crate::sanitize::short(model, 48);
         if !models.contains(&name) {
             models.push(name);
         }
@@ -218,10 +242,21 @@ fn default_title(data: &Data<'_>) -> String {
 }
 
 fn lead(data: &Data<'_>) -> String {
+    let benches = match data.benches.len() as u64 {
+        0 => String::new(),
+        n => plural(n, "bench result"),
+    };
+    if data.runs.is_empty() {
+        return format!("{benches}: how fast the model runs, by batch, depth and prompt length.");
+    }
+    let beside = match benches.is_empty() {
+        true => String::new(),
+        false => format!(" Beside them {benches}."),
+    };
     let tokens: u64 = data.runs.iter().map(|run| run.tokens).sum();
     let devices = data.devices().len() as u64;
     format!(
-        "{}, {} and {}. How the experts of the model are used, and how fast and at what memory it ran.",
+        "{}, {} and {}. How the experts of the model are used, and how fast and at what memory it ran.{beside}",
         plural(data.runs.len() as u64, "run"),
         plural(tokens, "token"),
         plural(devices, "device")
@@ -276,20 +311,29 @@ fn figure_sections(data: &Data<'_>, chosen: &[&'static str]) -> Result<Vec<Secti
     for &id in chosen {
         let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| figure.section == id).collect();
         // Of one run there is nothing to compare.
-        if figures.is_empty() || (id == sections::COMPARED && data.runs.len() < 2) {
+        let nothing_to_compare = id == sections::COMPARED && data.runs.len() < 2;
+        // A section is about runs or about bench results.
+        let about_nothing = match id {
+            sections::BENCH => data.benches.is_empty(),
+            _ => data.runs.is_empty(),
+        };
+        if figures.is_empty() || nothing_to_compare || about_nothing {
             continue;
         }
         let mut section = Section {
             id,
             title: sections::heading(id),
-            table: None,
-            table_label: "",
+            tables: vec![],
             figures: vec![],
             notes: vec![],
         };
         if id == sections::COMPARED {
-            (section.table, section.notes) = comparisons(data);
-            section.table_label = "Routing of the same tokens in two runs";
+            let (table, notes) = comparisons(data);
+            section.tables.extend(table.map(|t| ("Routing of the same tokens in two runs", t)));
+            section.notes = notes;
+        }
+        if id == sections::BENCH {
+            section.tables = bench_tables::tables(data);
         }
         let mut missing: Vec<(String, Vec<String>)> = Vec::new();
         let mut drawn = Vec::new();

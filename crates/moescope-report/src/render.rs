@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use minijinja::{AutoEscape, Environment, Value, context, escape_formatter};
 use moescope_analysis::{Analysis, Comparison, Finding};
+use moescope_trace::BenchResult;
 
+use crate::bench::Bench;
 use crate::canvas::{to_png, to_svg_file};
 use crate::data::Data;
 use crate::error::ReportError;
@@ -30,6 +32,8 @@ pub struct ReportOptions {
     /// Sections to write, of [`crate::section_names`]; all where there is none. The runs and their
     /// conditions are always there.
     pub sections: Vec<String>,
+    /// Results of `moescope bench`, shown in a section of their own.
+    pub benches: Vec<BenchResult>,
     /// Write into a directory that holds other files than a report.
     pub force: bool,
 }
@@ -45,7 +49,7 @@ pub struct ReportPaths {
     pub figures: Vec<PathBuf>,
 }
 
-/// Writes a report over one or more runs: `index.html`, `report.md` and `figures/`.
+/// Writes a report over one or more runs, or bench results: `index.html`, `report.md` and `figures/`.
 ///
 /// The report is written beside `out_dir` and moved into place when it is complete. A report of an
 /// earlier time is replaced; a directory with other files is refused unless `force` is set, and its
@@ -61,12 +65,14 @@ pub fn render(
     findings: &[Finding],
     options: &ReportOptions,
 ) -> Result<ReportPaths, ReportError> {
-    if analyses.is_empty() {
+    if analyses.is_empty() && options.benches.is_empty() {
         return Err(ReportError::NoRuns);
     }
     // First what can be refused at once, then the work.
     let staging = Staging::new(&options.out_dir, options.force)?;
-    let data = Data::new(analyses, comparisons);
+    let mut data = Data::new(analyses, comparisons);
+    data.benches = Bench::all(&options.benches);
+    let data = data;
     let (title, command) = (options.title.as_deref(), &options.command);
     let page = Page::new(&data, &grouped(findings, analyses), title, command, &options.sections)?;
     let (html, markdown) = fill(&page)?;

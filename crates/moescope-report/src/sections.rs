@@ -14,6 +14,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     (CACHING, "Locality and caching"),
     (DEPLOYMENT, "Placement and pruning"),
     (SPEED, "Speed"),
+    (BENCH, "Throughput"),
     (MEMORY, "Memory"),
     (DEFINITIONS, "Definitions"),
 ];
@@ -27,6 +28,7 @@ pub(crate) const STRUCTURE: &str = "structure";
 pub(crate) const CACHING: &str = "caching";
 pub(crate) const DEPLOYMENT: &str = "deployment";
 pub(crate) const SPEED: &str = "speed";
+pub(crate) const BENCH: &str = "bench";
 pub(crate) const MEMORY: &str = "memory";
 pub(crate) const DEFINITIONS: &str = "definitions";
 

@@ -10,7 +10,7 @@ use moescope_trace::Run;
 use crate::common::{moescope, prompts, run_command, succeed};
 
 /// A Chromium, wherever distributions put it.
-fn chromium() -> Command {
+pub(crate) fn chromium() -> Command {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found = names.into_iter().find(|name| {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())

@@ -92,7 +92,7 @@ pub(crate) struct Heatmap<'g> {
 
 /// Height of column labels and title below a heatmap, and of the row title above.
 const FOOT: f64 = 36.0;
-const HEAD: f64 = 18.0;
+const HEAD: f64 = 21.0;
 
 impl Heatmap<'_> {
     /// Draws the map with its labels; `cell` is the height of a row. Returns the height used.
@@ -111,7 +111,7 @@ impl Heatmap<'_> {
         let widest = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max);
         let left = x + widest.max(14.0) + 7.0 + numbers;
         let (top, width, height) = (top + HEAD, x + w - left - 1.0, cell * rows as f64);
-        canvas.text(x, top - 7.0, self.y_title, SMALL, Ink::Muted, Align::Left);
+        canvas.text(x, top - 9.0, self.y_title, SMALL, Ink::Muted, Align::Left);
 
         // Cells of one colour together: the SVG backend draws each colour as one path.
         let mut by_ink: BTreeMap<Ink, Vec<(usize, usize, usize)>> = BTreeMap::new();

@@ -27,22 +27,32 @@ const FREE: usize = 7;
 
 /// Draws entries from the top left, as many to a row as fit; returns the height used.
 pub(crate) fn legend(canvas: &Canvas<'_>, top: f64, entries: &[(Key, String)]) -> f64 {
-    let (mut x, mut y) = (0.0, top);
+    legend_in(canvas, (0.0, canvas.width), top, entries)
+}
+
+/// [`legend`] in a part of the figure: (left, width).
+pub(crate) fn legend_in(
+    canvas: &Canvas<'_>,
+    (left, room): (f64, f64),
+    top: f64,
+    entries: &[(Key, String)],
+) -> f64 {
+    let (mut x, mut y) = (left, top);
     let width_of = |label: &str| SWATCH + text_width(label, LABEL);
     let column = match entries.len() > FREE {
         true => entries.iter().map(|(_, label)| width_of(label)).fold(0.0, f64::max),
         false => 0.0,
     };
     for (key, label) in entries {
-        let label = fit(label, LABEL, canvas.width - SWATCH);
+        let label = fit(label, LABEL, room - SWATCH);
         if let Key::Heading = key {
-            canvas.text(0.0, y + 12.5, &label, LABEL, Ink::Muted, Align::Left);
+            canvas.text(left, y + 12.5, &label, LABEL, Ink::Muted, Align::Left);
             y += ROW;
             continue;
         }
         let width = width_of(&label).max(column);
-        if x > 0.0 && x + width > canvas.width {
-            x = 0.0;
+        if x > left && x + width > left + room {
+            x = left;
             y += ROW;
         }
         let middle = y + 8.0;

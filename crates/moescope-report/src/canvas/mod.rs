@@ -25,7 +25,7 @@ use crate::palette::Ink;
 use backend::Backend;
 pub(crate) use font::{bold_width, fit, fit_middle, text_width, two_lines};
 pub(crate) use heatmap::{Colours, Heatmap, cell_height};
-pub(crate) use legend::{Key, legend, run_keys};
+pub(crate) use legend::{Key, legend, legend_in, run_keys};
 pub(crate) use panel::{Panel, Place, TITLE, lay_out};
 pub(crate) use scale::Axis;
 pub(crate) use svg::escape;

@@ -62,8 +62,9 @@ pub(super) fn curve_panel(
         // Evenly spaced on the page, not among the points, and shifted from curve to curve.
         let (from, to) = (panel.x.from, panel.x.to);
         let mut next = from + (to - from) / MARKS as f64 * n as f64 / curves.len().max(1) as f64;
+        let few = points.len() <= MARKS;
         for (point, (x, y)) in curve.points.iter().zip(points) {
-            if x < next - 0.5 {
+            if x < next - 0.5 && !few {
                 continue;
             }
             next = x + (to - from) / MARKS as f64;

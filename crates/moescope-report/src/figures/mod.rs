@@ -1,6 +1,11 @@
 //! The figures of a report. A new one is one file here and one line in [`FIGURES`].
 
 mod balance;
+mod bench_batch;
+mod bench_curves;
+mod bench_depth;
+mod bench_prompt;
+mod bench_utilisation;
 mod coactivation;
 mod confidence;
 mod curves;
@@ -25,7 +30,7 @@ mod working_set;
 
 use crate::canvas::Canvas;
 use crate::data::{Data, Run};
-use crate::format::{count, list, plural};
+use crate::format::{count, list};
 use crate::table::Table;
 
 /// All figures, in the order of their sections on the page.
@@ -50,6 +55,10 @@ pub(crate) const FIGURES: &[Figure] = &[
     latency::FIGURE,
     throughput::FIGURE,
     distinct::FIGURE,
+    bench_batch::FIGURE,
+    bench_depth::FIGURE,
+    bench_prompt::FIGURE,
+    bench_utilisation::FIGURE,
     memory::FIGURE,
 ];
 
@@ -111,12 +120,16 @@ impl Caption {
     /// Adds a fact about a run, which names it. What was said of another run already is not repeated,
     /// and of many runs the first are spoken of.
     fn fact(&mut self, run: &Run<'_>, text: impl Into<String>) {
-        let (name, text) = (run.tagged(), text.into());
+        self.said_of(&run.tagged(), text.into());
+    }
+
+    /// [`Caption::fact`] about something that is no run.
+    fn said_of(&mut self, name: &str, text: String) {
         // Names are sanitised: none holds this character.
-        let nameless = text.replacen(&name, "\u{1}", 1);
+        let nameless = text.replacen(name, "\u{1}", 1);
         let full = self.facts.len() == MAX_FACTS;
         match self.facts.iter_mut().find(|known| known.nameless == nameless) {
-            Some(known) => known.also.push(name),
+            Some(known) => known.also.push(name.to_owned()),
             None if full => self.further += 1,
             None => self.facts.push(Fact { text, nameless, also: vec![] }),
         }
@@ -136,8 +149,8 @@ impl Caption {
             })
             .collect();
         if self.further > 0 {
-            let runs = plural(self.further as u64, "further run");
-            sentences.push(format!("{runs}: see the numbers."));
+            let more = count(self.further as u64);
+            sentences.push(format!("{more} more: see the numbers."));
         }
         sentences
     }

@@ -185,7 +185,7 @@ fn flow(canvas: &Canvas<'_>, place_on: Place, pairs: &[Transitions]) {
         canvas.text(x + BAR / 2.0, top + height + 16.0, &title, SMALL, Ink::Muted, Align::Centre);
     }
     let middle = place_on.x + right / 2.0;
-    canvas.text(middle, place_on.y + place_on.h, "layer", SMALL, Ink::Muted, Align::Centre);
+    canvas.text(middle, place_on.y + place_on.h + 9.0, "layer", SMALL, Ink::Muted, Align::Centre);
 }
 
 /// A band that keeps its direction at both ends.
@@ -213,7 +213,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         canvas.strong(0.0, y + 13.0, &name, LABEL, Ink::Text);
         let place = Place { x: 0.0, y: y + TITLE - 8.0, w: canvas.width, h: HEIGHT };
         flow(canvas, place, window(run, most));
-        y += TITLE + HEIGHT + 12.0;
+        y += TITLE + HEIGHT + 20.0;
     }
     if data.has("path_information") {
         let mut keys = run_keys(canvas, data, |run| run.has("path_information"));

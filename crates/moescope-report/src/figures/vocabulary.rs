@@ -123,9 +123,8 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
 
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
-        "Tokens of which nearly every occurrence selects the same expert, the surest first, in the layer \
-         where tokens and experts belong together most; on the right the same for the token that comes \
-         next. Only tokens with at least ten occurrences count. A bar that ends at its dashed mark is \
+        "Tokens that select one expert more often than chance, the clearest cases first, in the layer \
+         where tokens and experts belong together most; the second part is of the token that comes next. Only tokens with at least ten occurrences count. A bar that ends at its dashed mark is \
          chance, one that runs far past it shows an expert for that token.",
     );
     for run in &data.runs {

@@ -1,5 +1,8 @@
 //! A page over what moescope-analysis really computes: the figures find their metrics by name.
 
+use std::path::PathBuf;
+
+use moescope_analysis::synthetic::Synthetic;
 use moescope_analysis::{LayerData, Options, RunData, analyze_data, compare, findings};
 use moescope_trace::Phase;
 use moescope_trace::manifest::TimingMode;
@@ -75,7 +78,7 @@ fn real_analyses_fill_every_figure() {
     let report = ReportOptions { out_dir: folder.path().join("out"), ..Default::default() };
     let paths = render(&analyses, &comparisons, &findings, &report).unwrap();
     let html = std::fs::read_to_string(paths.html).unwrap();
-    for figure in FIGURES {
+    for figure in FIGURES.iter().filter(|figure| figure.section != crate::sections::BENCH) {
         assert!(html.contains(&format!("id=\"fig-{}\"", figure.id)), "{} is missing", figure.id);
     }
     // Every figure that a finding names exists.
@@ -86,4 +89,37 @@ fn real_analyses_fill_every_figure() {
     }
     assert!(!findings.is_empty() && html.contains("Routing overlap"));
     assert!(html.contains("tokens/s") && html.contains("nats per token"));
+}
+
+/// Sixty layers of 128 experts, recorded with ids alone.
+#[test]
+fn a_large_model_of_ids_alone_makes_a_page() {
+    let made = Synthetic {
+        domains: 5,
+        sequences: 3,
+        prompt: 96,
+        generated: 16,
+        layers: 60,
+        experts: 128,
+        weights: false,
+        ..Synthetic::default()
+    };
+    let mut run = made.generate().unwrap();
+    run.manifest.settings.timing_mode = TimingMode::None;
+    let options = Options { resamples: 100, ..Options::default() };
+    let analyses = [analyze_data(&run, &options)];
+    let findings = findings(&analyses, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = std::env::var_os("MOESCOPE_GALLERY").filter(|folder| !folder.is_empty());
+    let out_dir = gallery.map_or(folder.path().join("out"), |g| PathBuf::from(g).join("large-ids"));
+    let report = ReportOptions { out_dir, ..Default::default() };
+    let paths = render(&analyses, &[], &findings, &report).unwrap();
+    let html = std::fs::read_to_string(paths.html).unwrap();
+    for (figure, there) in
+        [("utilisation", true), ("path", true), ("confidence", false), ("latency", false)]
+    {
+        assert_eq!(html.contains(&format!("id=\"fig-{figure}\"")), there, "{figure}");
+    }
+    assert!(html.contains("router confidence by layer: not recorded"));
+    assert!(html.contains("weights and router entropy"));
 }

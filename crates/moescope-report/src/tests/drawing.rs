@@ -4,6 +4,7 @@ use xml::reader::{EventReader, XmlEvent};
 
 use super::fixture::comparisons;
 use super::shapes;
+use crate::bench::Bench;
 use crate::canvas::{to_pixels, to_svg};
 use crate::data::Data;
 use crate::figures::{FIGURES, NARROW, WIDE};
@@ -31,9 +32,11 @@ pub(super) fn texts(svg: &str) -> Vec<(f64, String)> {
 #[test]
 fn figures_draw_on_every_output() {
     let mut drawn = std::collections::BTreeSet::new();
+    let benches = [super::bench::result("tiny"), super::bench::result(&"long name ".repeat(9))];
     for (shape, analyses) in shapes() {
         let comparisons = comparisons(&analyses);
-        let data = Data::new(&analyses, &comparisons);
+        let mut data = Data::new(&analyses, &comparisons);
+        data.benches = Bench::all(&benches);
         for figure in FIGURES {
             let place = format!("{} of {shape}", figure.id);
             if let Err(reason) = (figure.applicable)(&data) {
@@ -66,7 +69,9 @@ fn figures_draw_on_every_output() {
 fn pixels_have_paper_marks_and_text() {
     let (_, analyses) = shapes().swap_remove(1);
     let comparisons = comparisons(&analyses);
-    let data = Data::new(&analyses, &comparisons);
+    let benches = [super::bench::result("tiny")];
+    let mut data = Data::new(&analyses, &comparisons);
+    data.benches = Bench::all(&benches);
     for figure in FIGURES {
         let draw = || to_pixels(NARROW, |c| (figure.draw)(c, &data)).unwrap();
         let (w, h, pixels) = draw();

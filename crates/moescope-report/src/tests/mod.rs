@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod contract;
 mod drawing;
 mod fixture;

@@ -87,8 +87,8 @@ impl Demo {
             title: Some("moescope demo".into()),
             command: ui::command_line(),
             out_dir: self.output,
-            sections: Vec::new(),
             force: false,
+            ..ReportOptions::default()
         };
         let (paths, findings) = write(&runs, &options)?;
         let html = paths.html.canonicalize().unwrap_or(paths.html);

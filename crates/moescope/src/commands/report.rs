@@ -7,15 +7,15 @@ use moescope_analysis::{Finding, Options, analyze_all, findings};
 use moescope_report::{
     ReportOptions, ReportPaths, grouped_findings, render, sanitize, section_names,
 };
-use moescope_trace::Run;
+use moescope_trace::{BenchResult, Run};
 
 use crate::{args::Output, ui};
 
 /// Write a report over one or more runs.
 #[derive(Args)]
 pub(crate) struct Report {
-    /// Run directories; the others are compared with the first.
-    #[arg(required = true, value_name = "RUN")]
+    /// Run directories, the others compared with the first, and files of `moescope bench`.
+    #[arg(required = true, value_name = "RUN|BENCH")]
     runs: Vec<PathBuf>,
     #[command(flatten)]
     output: Output,
@@ -29,14 +29,22 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
+        // A run is a directory, a bench result a file.
+        let (files, runs): (Vec<_>, Vec<_>) =
+            self.runs.into_iter().partition(|path| path.is_file());
+        let mut benches = Vec::new();
+        for file in &files {
+            benches.extend(BenchResult::read(file)?);
+        }
         let options = ReportOptions {
+            benches,
             title: self.title,
             command: ui::command_line(),
             out_dir: self.output.output,
             sections: self.sections,
             force: self.output.force,
         };
-        let (paths, findings) = write(&self.runs, &options)?;
+        let (paths, findings) = write(&runs, &options)?;
         let mut text = top_findings(&findings);
         text.push_str(&format!("{}\n", sanitize(&paths.html.display().to_string())));
         text.push_str(&format!("{}\n", sanitize(&paths.markdown.display().to_string())));

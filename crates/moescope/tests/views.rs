@@ -1,0 +1,319 @@
+//! What a reader of a report sees and can do: pages of many runs, runs that hold ids alone, the keyboard.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use moescope_analysis::synthetic::Synthetic;
+use moescope_trace::manifest::TimingMode;
+use moescope_trace::{Fingerprint, RoutingColumns, RunWriter, TokenColumns};
+
+use crate::browser::chromium;
+use crate::common::{fail, moescope, prompts, run_command, succeed};
+use crate::devtools::Browser;
+
+/// Reports over runs; returns the page.
+fn report(runs: &[PathBuf], output: &Path) -> PathBuf {
+    succeed(moescope().arg("report").args(runs).arg("-o").arg(output));
+    output.join("index.html")
+}
+
+/// Runs of the bundled model with different names, of two short prompts.
+fn recorded(dir: &Path, count: usize) -> Vec<PathBuf> {
+    let records = [
+        json!({"id": "a", "domain": "prose", "text": "The house by the river was empty. ".repeat(6)}),
+        json!({"id": "b", "domain": "code", "text": "fn main() { println!(\"hi\"); } ".repeat(6)}),
+    ];
+    let prompts = prompts(dir, &records);
+    let mut runs = Vec::new();
+    for n in 0..count {
+        let run = dir.join(format!("run-{n}"));
+        let name = format!("a checkpoint with a long name (step {n}00)");
+        succeed(run_command(&prompts, &run).args(["--max-tokens", "6", "--name", &name]));
+        runs.push(run);
+    }
+    runs
+}
+
+/// What goes wrong in the layout of a page: it scrolls sideways, a figure is wider than the page, a
+/// label leaves its figure, or lies on another.
+const LAYOUT: &str = r#"(() => {
+    const root = document.documentElement, wrong = [];
+    if (root.scrollWidth > root.clientWidth) wrong.push(`scrolls sideways: ${root.scrollWidth}`);
+    for (const svg of document.querySelectorAll("figure svg")) {
+        const frame = svg.getBoundingClientRect(), figure = svg.closest("figure").id;
+        if (!frame.width) continue;
+        if (frame.right > root.clientWidth + 0.5) wrong.push(`${figure} is wider than the page`);
+        const labels = [...svg.querySelectorAll("text")].map((text) => [text.getBoundingClientRect(), text.textContent]);
+        for (const [box, text] of labels) {
+            const out = Math.max(frame.left - box.left, box.right - frame.right, frame.top - box.top, box.bottom - frame.bottom);
+            if (out > 1.5) wrong.push(`${figure}: “${text}” leaves the figure by ${out.toFixed(1)} px`);
+        }
+        labels.forEach(([a, text], n) => {
+            for (const [b, other] of labels.slice(n + 1)) {
+                const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                // Line boxes are higher than the letters in them.
+                if (across > 1 && down > 6) wrong.push(`${figure}: “${text}” lies on “${other}”`);
+            }
+        });
+    }
+    return wrong;
+})()"#;
+
+#[test]
+fn pages_of_one_five_and_twenty_runs_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let five = recorded(dir.path(), 5);
+    let mut browser = Browser::start(&chromium());
+    for count in [1, 5, 20] {
+        let runs: Vec<PathBuf> = five.iter().cycle().take(count).cloned().collect();
+        let page = report(&runs, &dir.path().join(format!("report-{count}")));
+        for (width, dark) in [(1280, false), (390, true)] {
+            browser.open(&page, width, dark);
+            assert_eq!(browser.complaints(), Vec::<String>::new(), "{count} runs, {width}");
+            assert_eq!(browser.run(LAYOUT), json!([]), "{count} runs, {width} px");
+        }
+        let headings = browser
+            .run("[...document.querySelectorAll('h1,h2,h3')].map(h => Number(h.tagName.slice(1)))");
+        let levels: Vec<u64> = serde_json::from_value(headings).unwrap();
+        assert_eq!(levels[0], 1);
+        assert!(levels.windows(2).all(|two| two[1] <= two[0] + 1 && two[1] > 1), "{levels:?}");
+    }
+}
+
+/// A run as an engine without weights, texts and times hands it over.
+fn ids_only(dir: &Path, tokens: usize) -> PathBuf {
+    let run = dir.join("ids");
+    let synthetic = Synthetic {
+        domains: 4,
+        sequences: 5,
+        prompt: tokens / 20,
+        generated: 0,
+        layers: 3,
+        experts: 16,
+        top_k: 2,
+        weights: false,
+        ..Synthetic::default()
+    };
+    let data = synthetic.generate().unwrap();
+    let mut manifest = data.manifest.clone();
+    manifest.settings.timing_mode = TimingMode::None;
+    let mut writer = RunWriter::create(&run, manifest, false).unwrap();
+    let tokens = &data.tokens;
+    let sequence: Vec<u32> = (0u32..)
+        .zip(&data.sequences)
+        .flat_map(|(n, sequence)| vec![n; sequence.end - sequence.start])
+        .collect();
+    let domain = |n: &u32| data.domains[usize::from(data.sequences[*n as usize].domain)].clone();
+    writer
+        .write_tokens(&TokenColumns {
+            position: tokens.position.clone(),
+            step: tokens.step.clone(),
+            phase: tokens.phase.clone(),
+            token_id: tokens.token_id.clone(),
+            text: vec![String::new(); sequence.len()],
+            domain: sequence.iter().map(domain).collect(),
+            logprob: vec![None; sequence.len()],
+            sequence: sequence.clone(),
+        })
+        .unwrap();
+    for layer in &data.layers {
+        let routing = RoutingColumns {
+            sequence: sequence.clone(),
+            position: tokens.position.clone(),
+            layer: vec![layer.layer; sequence.len()],
+            top_k: layer.top_k,
+            experts: layer.ids.clone(),
+            experts_total: layer.experts,
+            ..RoutingColumns::default()
+        };
+        writer.write_routing(&routing).unwrap();
+    }
+    writer.finish().unwrap();
+    run
+}
+
+#[test]
+fn a_run_of_ids_alone_shows_what_ids_tell_and_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&[ids_only(dir.path(), 1200)], &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    for (width, dark) in [(1280, false), (390, true)] {
+        browser.open(&page, width, dark);
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert_eq!(browser.run(LAYOUT), json!([]), "{width} px");
+    }
+    let shown = browser.run("[...document.querySelectorAll('figure')].map(f => f.id.slice(4))");
+    for figure in
+        ["utilisation", "balance", "coactivation", "path", "reuse", "hit-rate", "placement"]
+    {
+        assert!(shown.as_array().unwrap().contains(&json!(figure)), "{figure}: {shown}");
+    }
+    assert!(!shown.as_array().unwrap().contains(&json!("confidence")), "{shown}");
+    let absent = browser.run("[...document.querySelectorAll('.absent')].map(p => p.textContent)");
+    let absent = absent.to_string();
+    assert!(absent.contains("router confidence by layer: not recorded"), "{absent}");
+    assert!(absent.contains("no times were recorded"), "{absent}");
+    // The token view: numbers for texts, and no weights or entropies that nobody recorded.
+    let said = browser.run("document.querySelector('#tokens').textContent").to_string();
+    for part in [
+        "not recorded: texts (token ids are shown), weights and router entropy",
+        "weights not recorded",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let lit = browser.run(
+        "(() => { document.querySelector('[data-part=experts] button').click();
+                  return document.querySelectorAll('[role=option][aria-selected=true]').length; })()",
+    );
+    assert!(lit.as_u64().unwrap() > 0);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// The element that has the focus: what it is, and whether a reader sees that it has it.
+const FOCUS: &str = r#"(() => {
+    const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
+    const name = e.closest("[data-part]")?.dataset.part ?? e.closest("section")?.id ?? e.tagName.toLowerCase();
+    return { what: e.tagName.toLowerCase(), where: name, text: e.textContent.slice(0, 40),
+             outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1,
+             seen: box.width > 0 && box.bottom > 0 && box.top < innerHeight };
+})()"#;
+
+#[test]
+fn everything_is_reached_by_the_keyboard() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&recorded(dir.path(), 2), &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&page, 1280, false);
+    let mut stops: Vec<Value> = Vec::new();
+    for _ in 0..400 {
+        browser.press("Tab");
+        let stop = browser.run(FOCUS);
+        if stop["what"] == "body" {
+            break;
+        }
+        assert_eq!((&stop["outlined"], &stop["seen"]), (&json!(true), &json!(true)), "{stop}");
+        stops.push(stop);
+    }
+    let at = |what: &str, place: &str| {
+        let found = stops.iter().position(|s| s["what"] == what && s["where"] == place);
+        found.unwrap_or_else(|| panic!("Tab never stops at {what} in {place}: {stops:?}"))
+    };
+    // The way down the page: skip link, contents, findings, the token view, figures, conditions.
+    let way = [
+        at("a", "a"),
+        at("a", "findings"),
+        at("select", "run"),
+        at("select", "sequence"),
+        at("input", "layer"),
+        at("button", "experts"),
+        at("span", "text"),
+        at("button", "detail"),
+        at("summary", "load"),
+        at("summary", "definitions"),
+        at("summary", "conditions"),
+    ];
+    assert!(way.is_sorted(), "{way:?}");
+    assert_eq!(stops[0]["text"], "Skip to what stands out");
+    let tokens = stops.iter().filter(|s| s["what"] == "span").count();
+    assert_eq!(tokens, 1, "the text is one stop, arrows move in it");
+
+    // In the text, with real keys.
+    browser.run("document.querySelector('[role=option]').focus()");
+    let lit = "document.querySelectorAll('[role=option][aria-selected=true]').length";
+    let place = "[...document.querySelectorAll('[role=option]')].indexOf(document.activeElement)";
+    browser.press("ArrowRight");
+    browser.press("ArrowRight");
+    assert_eq!(browser.run(place), 2);
+    browser.press("Enter");
+    assert!(browser.run(lit).as_u64().unwrap() > 0);
+    let layer = "Number(document.querySelector('[data-part=layer]').value)";
+    browser.press("]");
+    assert_eq!((browser.run(layer), browser.run(lit)), (json!(1), json!(0)));
+    browser.press("1");
+    assert!(browser.run(lit).as_u64().unwrap() > 0);
+    browser.press("Escape");
+    assert_eq!(browser.run(lit), 0);
+    // A section folds and unfolds.
+    browser.run("document.querySelector('#load summary').focus()");
+    browser.press("Enter");
+    assert_eq!(browser.run("document.querySelector('#load details').open"), json!(false));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn five_thousand_tokens_answer_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&[ids_only(dir.path(), 6000)], &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&page, 1280, false);
+    let seen = browser.run(
+        r#"(() => {
+            const part = (name) => document.querySelector(`[data-part="${name}"]`);
+            // The shortest of a few: other programs share the machine.
+            const time = (act) => Math.min(...Array.from({ length: 5 }, (_, n) => {
+                const from = performance.now();
+                act(n);
+                part("text").getBoundingClientRect();
+                return performance.now() - from;
+            }));
+            part("sequence").value = "all";
+            part("sequence").dispatchEvent(new Event("change"));
+            const options = document.querySelectorAll('[role=option]');
+            return {
+                tokens: options.length,
+                choose: time((n) => part("experts").querySelectorAll("button")[n].click()),
+                layer: time((n) => { part("layer").value = n % 3; part("layer").dispatchEvent(new Event("input")); }),
+                hover: time((n) => options[100 * n].dispatchEvent(new MouseEvent("mouseover", { bubbles: true }))),
+                token: time((n) => options[2000 + n].click()),
+            };
+        })()"#,
+    );
+    assert!(seen["tokens"].as_u64().unwrap() > 4500, "{seen}");
+    for act in ["choose", "layer", "hover", "token"] {
+        let milliseconds = seen[act].as_f64().unwrap();
+        assert!(milliseconds < 400.0, "{act} takes {milliseconds} ms: {seen}");
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// `moescope report` takes bench results beside runs, and says what is wrong with a file that is none.
+#[test]
+fn bench_results_are_reported_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = recorded(dir.path(), 1).remove(0);
+    let manifest = moescope_trace::Run::open(&run).unwrap().manifest().clone();
+    let row = |batch: u32, ns: u64| {
+        json!({"configuration": {"workload": "text", "prompt": 64, "generate": 0, "depth": 0, "batch": batch},
+               "samples": (0..6).map(|n| json!({"at_ns": n, "prefill_ns": ns + n})).collect::<Vec<_>>()})
+    };
+    let mut bench = json!({
+        "kind": "moescope-bench", "schema_version": 1, "id": "b", "created_at": "2026-02-03T04:05:06Z",
+        "command": ["moescope", "bench"], "rows": [row(1, 4_000_000), row(4, 8_000_000)],
+        "fingerprint": Fingerprint::of_run(&manifest),
+    });
+    let file = dir.path().join("bench.json");
+    std::fs::write(&file, bench.to_string()).unwrap();
+    let page = report(&[run.clone(), file.clone()], &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&page, 390, false);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.run(LAYOUT), json!([]));
+    let text = browser.run("document.querySelector('#bench').textContent").to_string();
+    // 64 tokens in 4 ms; 256 in 8 ms.
+    for part in ["16,000", "32,000", "(2.00 times)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    bench["schema_version"] = json!(7);
+    std::fs::write(&file, bench.to_string()).unwrap();
+    let output = dir.path().join("refused");
+    let mut command = moescope();
+    command.arg("report").arg(&file).arg("-o").arg(&output);
+    fail(&mut command, &["bench.json", "schema version 7"]);
+    std::fs::write(&file, "{\"results\": []}").unwrap();
+    let mut command = moescope();
+    command.arg("report").arg(&run).arg(&file).arg("-o").arg(&output);
+    fail(&mut command, &["bench.json", "not a bench result"]);
+    assert!(!output.exists());
+}
