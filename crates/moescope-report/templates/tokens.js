@@ -55,6 +55,10 @@
     return element;
   }
 
+  function set(element, name, value) {
+    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+  }
+
   function textOf(token) {
     return run().texts ? run().texts[run().text[token]] : `${run().ids[token]} `;
   }
@@ -117,11 +121,12 @@
     options.forEach((option, n) => {
       const experts = chosen(indices[n], layer());
       const top = experts.length ? experts[0][0] : null;
-      option.dataset.expert = top === null ? "–" : top;
       const rank = experts.findIndex(([expert]) => expert === state.expert);
-      option.className = `tok c${top === null ? COLOURS : layer().colour[top]}`
-        + (rank < 0 ? "" : rank === 0 ? " lit first" : " lit");
-      option.setAttribute("aria-selected", rank >= 0);
+      // Only what changes is written: each write makes the browser lay a token out again.
+      set(option, "data-expert", top === null ? "–" : `${top}`);
+      set(option, "class", `tok c${top === null ? COLOURS : layer().colour[top]}`
+        + (rank < 0 ? "" : rank === 0 ? " lit first" : " lit"));
+      set(option, "aria-selected", `${rank >= 0}`);
       lit += rank >= 0;
       first += rank === 0;
       for (const [rank, [expert]] of experts.entries()) {

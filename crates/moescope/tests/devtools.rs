@@ -133,6 +133,15 @@ impl Browser {
         }
     }
 
+    /// Seconds the page has spent in scripts, style and layout (`Performance.enable` before).
+    pub(crate) fn busy(&mut self) -> f64 {
+        let metrics = self.call("Performance.getMetrics", json!({}));
+        let parts = ["ScriptDuration", "LayoutDuration", "RecalcStyleDuration"];
+        let metrics = metrics["metrics"].as_array().unwrap();
+        let of_part = metrics.iter().filter(|m| parts.iter().any(|part| m["name"] == *part));
+        of_part.map(|metric| metric["value"].as_f64().unwrap()).sum()
+    }
+
     /// Errors and warnings of the page, exceptions, and requests that left the machine or the file.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let complaint = |event: &Value| match event["method"].as_str() {

@@ -133,6 +133,7 @@ impl Heatmap<'_> {
                 canvas.rect(from, top + row as f64 * cell, to - from, cell, ink);
             }
         }
+        self.minus_signs(canvas, (left, top), width / columns.max(1) as f64, cell);
         canvas.frame(left, top, width, height, Ink::Axis);
 
         // Rows are named as densely as the text allows.
@@ -175,6 +176,27 @@ impl Heatmap<'_> {
         let middle = (left + width / 2.0).min(x + w - half);
         canvas.text(middle, bottom + 30.0, &title, SMALL, Ink::Muted, Align::Centre);
         HEAD + height + FOOT
+    }
+}
+
+impl Heatmap<'_> {
+    /// Marks what is clearly below zero, where cells have room for it: in grey, light blue and light orange
+    /// are alike.
+    fn minus_signs(&self, canvas: &Canvas<'_>, (left, top): (f64, f64), w: f64, h: f64) {
+        /// Sides of the smallest cell with a sign.
+        const ROOM: f64 = 7.0;
+        if !self.colours.diverging || w < ROOM || h < ROOM {
+            return;
+        }
+        for (at, &value) in self.grid.values.iter().enumerate() {
+            // Half way from zero to the end of the scale is 0.25.
+            if value.is_finite() && self.colours.share(value) <= 0.375 {
+                let (row, column) = (at / self.grid.columns, at % self.grid.columns);
+                let (x, y) = (left + (column as f64 + 0.5) * w, top + (row as f64 + 0.5) * h);
+                let half = (w * 0.22).min(3.5);
+                canvas.line(&[(x - half, y), (x + half, y)], Ink::Paper, 1.2);
+            }
+        }
     }
 }
 

@@ -40,7 +40,12 @@ pub(crate) fn legend_in(
     let (mut x, mut y) = (left, top);
     let width_of = |label: &str| SWATCH + text_width(label, LABEL);
     let column = match entries.len() > FREE {
-        true => entries.iter().map(|(_, label)| width_of(label)).fold(0.0, f64::max),
+        // Of runs; what comes after them takes the room it needs.
+        true => entries
+            .iter()
+            .filter(|(key, _)| matches!(key, Key::Mark(..)))
+            .map(|(_, label)| width_of(label))
+            .fold(0.0, f64::max),
         false => 0.0,
     };
     for (key, label) in entries {

@@ -95,7 +95,7 @@ pub(super) fn layer_panel(
     let every = (9.0 / room.max(0.1)).ceil().max(1.0) as usize;
     // Runs stand a little beside each other: equal ones would hide all but the last.
     let drawn = lines.iter().filter(|line| !line.is_empty()).count();
-    let beside = (room * 0.4 / drawn.max(1) as f64).min(3.5);
+    let beside = (room * 0.6 / drawn.max(1) as f64).min(6.5);
     let mut place = -beside * drawn.saturating_sub(1) as f64 / 2.0;
     for (n, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let (ink, marker) = (Ink::series(n), Marker::series(n));

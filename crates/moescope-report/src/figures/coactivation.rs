@@ -84,7 +84,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             tick(2.0, "2"),
             tick(4.0, "≥ 4"),
         ],
-        title: "joint tokens ÷ what popularity alone gives; orange together, blue apart".into(),
+        title: "joint tokens ÷ what popularity alone gives; orange together, blue (−) apart".into(),
     };
     let mut y = colours.bar(canvas, 0.0);
     let maps: Vec<_> =

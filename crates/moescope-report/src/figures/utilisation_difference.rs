@@ -100,7 +100,7 @@ fn colours(maps: &[Difference<'_, '_>], base: &str) -> Colours {
             (bound / 2.0, label(0.5, "+")),
             (bound, format!("≥ {}", label(1.0, "+"))),
         ],
-        title: format!("share ÷ even share, minus that in {base}; blue less, orange more"),
+        title: format!("share ÷ even share, minus that in {base}; blue (−) less, orange more"),
     }
 }
 
@@ -141,8 +141,8 @@ fn caption(data: &Data<'_>) -> Caption {
     let differences = differences(data);
     let base = data.runs.first().map(|run| run.tagged()).unwrap_or_default();
     let mut caption = Caption::new(format!(
-        "Utilisation of each run minus that of {base}: orange experts took over load, blue ones lost \
-         it. All maps share one scale."
+        "Utilisation of each run minus that of {base}: orange experts took over load, blue ones \
+         (clear losses marked −) lost it. All maps share one scale."
     ));
     for Difference { run, grid, changed } in &differences {
         let name = run.tagged();
