@@ -155,17 +155,7 @@ pub(crate) fn count(n: u64) -> String {
 
 /// Bytes in the largest unit that keeps a digit before the point.
 pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{n} B"),
-        _ => format!("{value:.1} {}", UNITS[unit]),
-    }
+    moescope_model::capacity::bytes(n)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn a_tokenizer_can_come_from_elsewhere() {
     succeed(&mut run(&bare, "file", Some(&tiny().join("tokenizer.json"))));
     succeed(&mut run(&bare, "dir", Some(&tiny())));
     let hash =
-        |name: &str| Run::open(&dir.path().join(name)).unwrap().manifest().prompts_hash.clone();
+        |name: &str| Run::open(dir.path().join(name)).unwrap().manifest().prompts_hash.clone();
     assert_eq!(hash("own"), hash("file"));
     assert_eq!(hash("own"), hash("dir"));
 }
