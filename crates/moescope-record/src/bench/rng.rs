@@ -18,7 +18,7 @@ impl Rng {
 
     /// An integer in `0..bound`; the bias is below `bound / 2^64`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (u128::from(self.bits()) * bound as u128 >> 64) as usize
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
     /// Another order of `items` (Fisher and Yates).

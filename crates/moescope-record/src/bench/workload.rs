@@ -100,7 +100,7 @@ impl Workload {
 /// that those of any number of sequences lie far apart (Weyl's sequence).
 fn walk(len: usize, b: u32, count: usize) -> impl Iterator<Item = usize> {
     let share = u64::from(b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let start = (u128::from(share) * len as u128 >> 64) as usize;
+    let start = ((u128::from(share) * len as u128) >> 64) as usize;
     (0..count).map(move |i| (start + i) % len)
 }
 
