@@ -1,10 +1,13 @@
 //! One comparison: two copies of the bundled model, measured in pairs and judged.
 
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
 use moescope_analysis::gate::{
     Across, Evidence, GateError, GateOptions, Outcome, TIMES, Verdict, judge_pairs,
 };
 use moescope_benches::Fixture;
-use moescope_model::{DType, MoeModel};
+use moescope_model::{DType, KvCache, LogitsFor, ModelSpec, MoeModel, Observer};
 use moescope_record::{
     bench::{Arm, Bench, Flow, Options, WarmUp, Workload},
     inject::inject,
@@ -20,6 +23,33 @@ use crate::ledger::Kind;
 /// What a sample is: a prompt and some tokens after it.
 const PROMPT: u32 = 64;
 const GENERATE: u32 = 16;
+
+/// One of several arms over the same weights: where they lie in memory is the same for all.
+struct Shared(Arc<dyn MoeModel>);
+
+impl MoeModel for Shared {
+    fn spec(&self) -> &ModelSpec {
+        self.0.spec()
+    }
+
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn forward(
+        &self,
+        ids: Tensor<2, Int>,
+        cache: &mut KvCache,
+        observer: &mut dyn Observer,
+        logits: LogitsFor,
+    ) -> moescope_model::Result<Tensor<2>> {
+        self.0.forward(ids, cache, observer, logits)
+    }
+
+    fn head(&self, normed: Tensor<2>) -> Tensor<2> {
+        self.0.head(normed)
+    }
+}
 
 /// What is measured.
 pub(crate) struct Subject {
@@ -71,19 +101,9 @@ impl Subject {
             Kind::Slow => Some(Injected { slowdown_percent: self.slowdown, routing: false }),
             Kind::Routing => Some(Injected { slowdown_percent: 0.0, routing: true }),
         };
-        let load = || self.fixture.another();
-        // Which is loaded first says where in memory it lies.
-        let (base, new) = match seed % 2 {
-            0 => {
-                let base = load();
-                (base, load())
-            }
-            _ => {
-                let new = load();
-                (load(), new)
-            }
-        };
-        let new = inject(new, faults);
+        let model: Arc<dyn MoeModel> = Arc::from(self.fixture.another());
+        let base = inject(Box::new(Shared(Arc::clone(&model))), None);
+        let new = inject(Box::new(Shared(model)), faults);
         let mut looks = 1;
         let first = self.pairs(base.as_ref(), new.as_ref(), faults, 2 * seed);
         let again = || {
