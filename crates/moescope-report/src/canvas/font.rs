@@ -99,8 +99,8 @@ pub(crate) fn two_lines(text: &str, em: f64, width: f64) -> Vec<String> {
         return vec![text.to_owned()];
     }
     let fits = |at: &usize| text_width(&text[..*at], em) <= width;
-    let breaks = text.match_indices(' ').map(|(at, _)| at);
-    match breaks.filter(fits).last() {
+    let mut breaks = text.match_indices(' ').map(|(at, _)| at);
+    match breaks.rfind(fits) {
         Some(at) => vec![text[..at].to_owned(), fit(text[at..].trim_start(), em, width)],
         None => vec![fit(text, em, width)],
     }
@@ -215,7 +215,8 @@ mod tests {
     /// Whatever fonts the machine has, a character is seen, stays in its em, and differs from others.
     #[test]
     fn characters_the_font_lacks_are_told_apart() {
-        let picture = |draw: &dyn Fn(&mut dyn FnMut(i32, i32, f32))| {
+        type Pixel<'a> = dyn FnMut(i32, i32, f32) + 'a;
+        let picture = |draw: &dyn Fn(&mut Pixel<'_>)| {
             let mut dark = std::collections::BTreeSet::new();
             draw(&mut |x, y, coverage| {
                 if coverage > 0.5 {
