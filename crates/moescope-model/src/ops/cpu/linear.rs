@@ -9,12 +9,12 @@ use super::{
     tile::tiled,
 };
 
-/// Up to this many rows, each weight is read once from memory and dotted with every row.
-const FEW: usize = 4;
 /// From this many rows on, the multiplication that packs its operands first wins over tiles.
 const MANY: usize = 32;
 /// Weight rows per block of a blocked multiplication.
 const BLOCK: usize = 128;
+/// Weight rows of a task come in multiples of this: whole groups of the dot products and of the tiles.
+const GROUP: usize = 12;
 /// Multiplications per task, below which a second thread costs more than it saves.
 pub(crate) const TASK: usize = 1 << 17;
 
@@ -53,7 +53,7 @@ pub(crate) fn linear<W: Weight>(x: &[f32], w: &[W], inner: usize) -> Vec<f32> {
     }
     let shared = Shared::new(&mut out);
     let tasks = (work / TASK).min(4 * rayon::current_num_threads());
-    let per_task = o.div_ceil(tasks).next_multiple_of(FEW);
+    let per_task = o.div_ceil(tasks).next_multiple_of(GROUP);
     (0..o.div_ceil(per_task)).into_par_iter().for_each(|task| {
         let columns = task * per_task..((task + 1) * per_task).min(o);
         let w = &w[columns.start * inner..columns.end * inner];
@@ -92,51 +92,48 @@ pub(crate) fn by_head<W: Weight>(x: &[f32], w: &[W], heads: usize, inner: usize)
 /// `out` must have room for T rows; other tasks may write other columns.
 pub(crate) fn rows<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
     match x.len() / inner {
-        0..=FEW => few(x, w, inner, out, stride),
+        // No tile of one row is as quick as dot products.
+        0..=1 => one(x, w, inner, out),
         // SAFETY: the caller's promise.
         t if t < MANY => unsafe { tiled(x, w, inner, out, stride) },
         _ => many(x, w, inner, out, stride),
     }
 }
 
-fn few<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared, stride: usize) {
-    run(Few { x, w, inner, out, stride });
+fn one<W: Weight>(x: &[f32], w: &[W], inner: usize, out: Shared) {
+    if !x.is_empty() {
+        run(One { x, w, inner, out });
+    }
 }
 
-struct Few<'a, W> {
+/// Dot products of one row with all weight rows.
+struct One<'a, W> {
     x: &'a [f32],
     w: &'a [W],
     inner: usize,
     out: Shared,
-    stride: usize,
 }
 
-impl<W: Weight> Kernel for Few<'_, W> {
+impl<W: Weight> Kernel for One<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Few { x, w, inner, out, stride } = self;
+        let One { x, w, inner, out } = self;
         let quads = w.chunks_exact(4 * inner);
         let rest = quads.remainder();
         let quad_rows = w.len() / inner / 4 * 4;
         for (i, quad) in quads.enumerate() {
             let (low, high) = quad.split_at(2 * inner);
             let four = [&low[..inner], &low[inner..], &high[..inner], &high[inner..]];
-            for (t, x) in x.chunks_exact(inner).enumerate() {
-                let sums = dots(four, x);
-                for (r, sum) in sums.into_iter().enumerate() {
-                    // SAFETY: row t of T and column 4 i + r of N, both in the caller's part.
-                    unsafe { *out.at(t * stride + 4 * i + r) = sum };
-                }
+            for (r, sum) in dots(four, x).into_iter().enumerate() {
+                // SAFETY: column 4 i + r of N, in the caller's part.
+                unsafe { *out.at(4 * i + r) = sum };
             }
         }
         for (r, row) in rest.chunks_exact(inner).enumerate() {
-            for (t, x) in x.chunks_exact(inner).enumerate() {
-                let sum = dot(row, x);
-                // SAFETY: as above.
-                unsafe { *out.at(t * stride + quad_rows + r) = sum };
-            }
+            // SAFETY: as above.
+            unsafe { *out.at(quad_rows + r) = dot(row, x) };
         }
     }
 }
@@ -224,8 +221,16 @@ mod tests {
     /// Rows longer than a tile's buffer, columns that make no whole group, every number of rows.
     #[test]
     fn tiles_of_every_shape() {
-        for (t, inner, o) in [(5, 1500, 31), (6, 704, 3), (7, 705, 4), (31, 1409, 2), (8, 2816, 1)]
-        {
+        for (t, inner, o) in [
+            (2, 1500, 31),
+            (3, 704, 5),
+            (4, 33, 2),
+            (5, 1500, 31),
+            (6, 704, 3),
+            (7, 705, 4),
+            (31, 1409, 2),
+            (8, 2816, 1),
+        ] {
             let (x, w) = (pseudo(t * inner, 3), pseudo(o * inner, 4));
             for (got, want) in linear(&x, &w, inner).iter().zip(plain(&x, &w, inner)) {
                 assert!((got - want).abs() < 1e-3, "{t} {inner} {o}: {got} {want}");
