@@ -47,7 +47,7 @@ impl ForcedExperts {
         Ok(ForcedExperts { layer: *layer, ids: Tensor::from_data(data, (device, DType::I32)) })
     }
 
-    /// The ids for a pass of `tokens` tokens through `layer`, of which `experts` and `top_k` count.
+    /// The ids for a pass of `tokens` tokens through `layer`.
     ///
     /// # Errors
     ///
@@ -58,8 +58,7 @@ impl ForcedExperts {
             let MoeLayerSpec { layer, experts, top_k, .. } = l;
             format!("{tokens} tokens in layer {layer} with {top_k} of {experts} experts")
         };
-        let key = |l: &MoeLayerSpec, tokens| (l.layer, l.experts, l.top_k, tokens);
-        if key(&self.layer, made_for) == key(layer, tokens) {
+        if self.layer == *layer && made_for == tokens {
             return Ok(self.ids);
         }
         let (own, asked) = (what(&self.layer, made_for), what(layer, tokens));

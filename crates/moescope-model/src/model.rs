@@ -66,7 +66,9 @@ pub struct LoadOptions<'a> {
     pub progress: LoadProgress<'a>,
 }
 
-/// Loads the model of a checkpoint, if the device has room for its weights and one token.
+/// Loads the model of a checkpoint, if the device has room for its weights and one token as far as the device
+/// tells ([`Capacity::of`]); a GPU that shares the host's memory is known through its adapter alone
+/// ([`Capacity::of_adapter`] and [`load_within`]).
 ///
 /// # Errors
 ///

@@ -173,7 +173,7 @@ impl ModelSpec {
     /// Parameters one token uses: everything but the experts it is not routed to, and but the token
     /// embedding where its publisher does not count it.
     pub fn active_parameters(&self) -> u64 {
-        self.by_part().iter().map(|(_, _, active)| active).sum()
+        self.by_part().iter().map(|(_, _, active)| *active).fold(0, u64::saturating_add)
     }
 
     /// Parameters by part: (part, total, active), in the order of [`Part`].
@@ -181,19 +181,23 @@ impl ModelSpec {
         let mut totals: BTreeMap<Part, u64> = BTreeMap::new();
         let mut experts: BTreeMap<Option<u16>, u64> = BTreeMap::new();
         for tensor in &self.tensors {
-            *totals.entry(tensor.part).or_default() += tensor.parameters();
+            let add = |sum: &mut u64| *sum = sum.saturating_add(tensor.parameters());
+            add(totals.entry(tensor.part).or_default());
             if tensor.part == Part::Experts {
-                *experts.entry(tensor.layer).or_default() += tensor.parameters();
+                add(experts.entry(tensor.layer).or_default());
             }
         }
         // Summed per layer before the division: layers may differ, and tensors need not divide.
         let active_experts = experts
             .iter()
             .map(|(layer, parameters)| match self.moe_of(*layer) {
-                Some(moe) => parameters * u64::from(moe.top_k) / u64::from(moe.experts),
+                Some(moe) => {
+                    let active = u128::from(*parameters) * u128::from(moe.top_k);
+                    (active / u128::from(moe.experts)) as u64
+                }
                 None => *parameters,
             })
-            .sum();
+            .fold(0, u64::saturating_add);
         let untied = totals.contains_key(&Part::Head);
         let active = |part, total| match part {
             Part::Experts => active_experts,

@@ -57,6 +57,23 @@ const CONSTANT: u64 = 64 << 10;
 const MODELS: &[&str] =
     &["tiny", "deepseek-v3", "gemma4-ple-kvshared", "glm4-moe", "gpt-oss", "mixtral", "qwen3-moe"];
 
+/// Whether this is the process that measures; if not, `test` is run in one of its own.
+fn alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    let passed = output.status.success() && said.contains("1 passed");
+    assert!(passed, "{said}{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
 fn model(name: &str, device: &Device) -> Box<dyn moescope_model::MoeModel> {
     let path = if name == "tiny" { tiny() } else { fixture(name) };
     load_as(&path, device, MoeImpl::Selected, DType::F32)
@@ -68,16 +85,7 @@ fn tokens(pass: PassShape, vocab: usize) -> Vec<u32> {
 
 #[test]
 fn a_pass_on_flex_stays_within_its_bound() {
-    if std::env::var_os(ALONE).is_none() {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "activations::a_pass_on_flex_stays_within_its_bound"])
-            .args(["--nocapture", "--test-threads", "1"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    if !alone("activations::a_pass_on_flex_stays_within_its_bound") {
         return;
     }
     let device = Device::flex();
@@ -162,16 +170,7 @@ fn in_use(device: &Device) -> u64 {
 /// Other tests use the same pools, so that this one measures only what it can attribute: alone in its process.
 #[test]
 fn a_pass_on_wgpu_stays_within_its_bound() {
-    if std::env::var_os(ALONE).is_none() {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "activations::a_pass_on_wgpu_stays_within_its_bound"])
-            .args(["--nocapture", "--test-threads", "1"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    if !alone("activations::a_pass_on_wgpu_stays_within_its_bound") {
         return;
     }
     let device = Device::wgpu(DeviceKind::DefaultDevice);

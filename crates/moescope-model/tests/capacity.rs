@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::{Device, DeviceKind};
 use moescope_model::{
     Capacity, Checkpoint, DType, Demand, LoadOptions, ModelError, MoeImpl, Part,
-    capacity::{Memory, MemoryOf},
+    capacity::{Memory, MemoryOf, Room},
     catalog, describe, load, load_within,
 };
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn what_does_not_fit_is_refused_before_anything_is_read() {
         let mut cut = Checkpoint::open(dir.path()).unwrap();
         cut.keep_layers(layers).unwrap();
         let spec = describe(&cut).unwrap();
-        let room = moescope_model::capacity::Room { dtype: DType::Bf16, demand, on_gpu: false };
+        let room = Room { dtype: DType::Bf16, demand, on_gpu: false };
         assert_eq!(room.needed(&spec).total() <= 24 * GIB, fits, "{layers} layers");
         assert_eq!(
             room.needed(&spec),
@@ -130,7 +130,7 @@ fn the_context_and_the_type_that_would_fit_are_told() {
     assert!(error.to_string().contains(&format!("a context of {context} tokens")), "{error}");
     let room = |context| {
         let demand = Demand { context, ..demand };
-        moescope_model::capacity::Room { dtype: DType::Bf16, demand, on_gpu: false }
+        Room { dtype: DType::Bf16, demand, on_gpu: false }
     };
     assert!(room(context).check(&spec, &capacity).is_ok());
     assert!(room(context + 1).check(&spec, &capacity).is_err());
@@ -152,19 +152,83 @@ fn tensors_that_cannot_be_cut_are_refused_by_name() {
     assert_eq!((*bytes, *limit), (2 * 16_384 * 4096 * 2, GIB / 8));
     assert!(what.contains("expert") && what.contains("layers."), "{what}");
     assert!(error.to_string().contains("256.0 MiB"), "{error}");
+    // Half the bytes per weight fit; fewer sequences may.
+    let error = refused(&checkpoint, DType::F32, &Demand::default(), &within(GIB / 4)).to_string();
+    assert!(error.contains("--dtype f16 would fit"), "{error}");
+    let error = refused(
+        &checkpoint,
+        DType::Bf16,
+        &Demand { batch: 16, context: 32_768, prompt: 1 },
+        &within(GIB / 4 + 1),
+    );
+    assert!(error.to_string().contains("a context of"), "{error}");
     let demand = Demand { batch: 16, context: 32_768, prompt: 1 };
     let error = refused(&checkpoint, DType::Bf16, &demand, &within(GIB / 2)).to_string();
     assert!(error.contains("keys of layer") && error.contains("a context of "), "{error}");
 }
 
-/// The largest models of the catalog, on cards people have.
+/// A prompt that follows many tokens has scores for all of them.
+#[test]
+fn attention_scores_at_a_depth_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = describe(&write_huge(dir.path())).unwrap();
+    let room = |context| Room {
+        dtype: DType::Bf16,
+        demand: Demand { batch: 1, context, prompt: 512 },
+        on_gpu: true,
+    };
+    // 512 queries of 32 heads, f32.
+    let limit = GIB;
+    let capacity = Capacity { memory: None, tensor: Some(limit) };
+    let keys = (limit / (512 * 32 * 4)) as usize;
+    assert!(room(keys).check(&spec, &capacity).is_ok());
+    let error = room(keys + 1).check(&spec, &capacity).unwrap_err().to_string();
+    assert!(error.contains("attention scores of 512 tokens"), "{error}");
+    assert!(error.contains("prompts of at most 511 tokens"), "{error}");
+    let flex = Room { on_gpu: false, ..room(keys) };
+    let scores = |room: Room| room.needed(&spec).activations - flex.needed(&spec).activations;
+    assert_eq!(scores(room(keys)), 3 * limit);
+}
+
+/// Sizes that no machine has are counted without an overflow, and refused.
+#[test]
+fn sizes_beyond_counting_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    // Even: heads turn in pairs of columns.
+    let most = json!(u32::MAX - 1);
+    let sizes = [
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "vocab_size",
+        "max_position_embeddings",
+    ];
+    let sizes = sizes.map(|key| (key, most.clone()));
+    write_config(dir.path(), "mixtral", &sizes);
+    let spec = describe(&Checkpoint::open_config(dir.path()).unwrap()).unwrap();
+    assert_eq!(spec.total_parameters(), u64::MAX);
+    assert!(spec.active_parameters() > 1 << 60);
+    let demand = Demand { batch: 1 << 20, context: spec.context, prompt: spec.context };
+    for on_gpu in [false, true] {
+        let room = Room { dtype: DType::F32, demand, on_gpu };
+        assert_eq!(room.needed(&spec).total(), u64::MAX);
+        assert!(room.check(&spec, &memory(1 << 60)).is_err());
+        assert_eq!(room.fit(&spec, 1 << 60).layers, 0);
+        let error = room.check(&spec, &Capacity { memory: None, tensor: Some(1 << 60) });
+        assert!(error.is_err());
+    }
+}
+
+/// The models of the catalog, on cards people have.
 #[test]
 fn what_fits_grows_with_memory() {
     for name in catalog::names() {
         let entry = catalog::find(name).unwrap().unwrap();
         let spec = describe(&Checkpoint::from_catalog(&entry).unwrap()).unwrap();
         let demand = Demand { batch: 1, context: 4096, prompt: 512 };
-        let room = moescope_model::capacity::Room { dtype: DType::Bf16, demand, on_gpu: true };
+        let room = Room { dtype: DType::Bf16, demand, on_gpu: true };
         let fits = [8, 24, 80, 2000].map(|gib| room.fit(&spec, gib * GIB));
         for pair in fits.windows(2) {
             assert!(pair[0].layers <= pair[1].layers && pair[0].context <= pair[1].context);

@@ -224,7 +224,7 @@ fn experts_that_can_not_be_forced_are_refused() {
                 &wider,
                 device,
             ),
-            "of",
+            &*format!("with {} of", k + 1),
         ),
     ];
     for (forced, says) in cases {

@@ -77,9 +77,13 @@ pub(crate) struct Compute {
 impl Compute {
     /// What an adapter can hold, and may.
     pub(crate) fn capacity(&self, adapter: &Adapter) -> Capacity {
-        let limit = self.memory_limit.map(|Bytes(bytes)| bytes as u64);
-        Capacity::of_adapter(adapter).limited(limit)
+        capacity(adapter, self.memory_limit)
     }
+}
+
+/// What an adapter can hold, and may.
+pub(crate) fn capacity(adapter: &Adapter, memory_limit: Option<Bytes>) -> Capacity {
+    Capacity::of_adapter(adapter).limited(memory_limit.map(|Bytes(bytes)| bytes as u64))
 }
 
 /// How tokens are generated.

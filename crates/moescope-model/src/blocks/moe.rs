@@ -121,7 +121,7 @@ impl MoeShape {
                 },
                 rule: self.rule,
             },
-            routed: Routed { layer: layer as u16, experts, implementation },
+            routed: Routed { spec: self.spec(layer), experts, implementation },
             shared: match self.shared_mlp() {
                 Some(shared) => Some(shared.load(&w.within("shared_experts"))?),
                 None => None,
@@ -145,13 +145,13 @@ pub(crate) struct Moe {
 impl Moe {
     /// `[T, H] -> [T, H]`, of normalised rows.
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let forced = self.routed.forced(self.router.rule.top_k, pass);
+        let forced = pass.forced_experts(&self.routed.spec);
         let choice = self.router.forward(x.clone(), forced);
-        pass.observer.component_done(Some(self.routed.layer), Component::Router);
+        pass.observer.component_done(Some(self.routed.spec.layer), Component::Router);
         let routed = self.routed.forward(x.clone(), choice, pass);
         let Some(shared) = &self.shared else { return routed };
         let sum = routed + shared.forward(x);
-        pass.observer.component_done(Some(self.routed.layer), Component::Mlp);
+        pass.observer.component_done(Some(self.routed.spec.layer), Component::Mlp);
         sum
     }
 }
@@ -175,27 +175,19 @@ impl Router {
 
 /// Routed experts of a layer: run, and shown to who watches.
 pub(crate) struct Routed {
-    /// The layer they are in.
-    pub(crate) layer: u16,
+    /// The layer they are in, and how many there are.
+    pub(crate) spec: MoeLayerSpec,
     pub(crate) experts: Experts,
     pub(crate) implementation: MoeImpl,
 }
 
 impl Routed {
-    /// Experts that the observer forces on this pass, `[T, K]`.
-    pub(crate) fn forced(&self, top_k: usize, pass: &mut Pass<'_>) -> Option<Tensor<2, Int>> {
-        let [experts, ..] = self.experts.gate_up.dims();
-        let (experts, top_k) = (experts as u16, top_k as u16);
-        let layer = MoeLayerSpec { layer: self.layer, experts, top_k, shared_experts: 0 };
-        pass.forced_experts(&layer)
-    }
-
     /// The weighted sum of the chosen experts' outputs: `[T, H] -> [T, H]`.
     pub(crate) fn forward(&self, x: Tensor<2>, choice: Choice, pass: &mut Pass<'_>) -> Tensor<2> {
         let norms = pass.observer.wants_output_norms();
         let mixture = self.experts.forward(x, &choice, self.implementation, norms);
-        pass.observer.component_done(Some(self.layer), Component::Experts);
-        pass.observer.routed(Routing::of(self.layer, choice, mixture.output_norms));
+        pass.observer.component_done(Some(self.spec.layer), Component::Experts);
+        pass.observer.routed(Routing::of(self.spec.layer, choice, mixture.output_norms));
         mixture.sum
     }
 }

@@ -102,7 +102,7 @@ impl PackedShape {
                 rule: self.rule,
             },
             routed: Routed {
-                layer: layer as u16,
+                spec: self.spec(layer),
                 experts: Experts { gate_up, down, biases: Some(biases), activation },
                 implementation,
             },

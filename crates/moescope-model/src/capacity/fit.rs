@@ -23,6 +23,14 @@ pub struct Demand {
     pub prompt: usize,
 }
 
+impl Demand {
+    /// The longest pass, as late as the context allows: a prompt may follow other tokens.
+    pub(super) fn longest_pass(&self) -> PassShape {
+        let new = self.prompt.clamp(1, self.context.max(1));
+        PassShape { batch: self.batch, new, context: self.context.saturating_sub(new) }
+    }
+}
+
 impl Default for Demand {
     /// One token.
     fn default() -> Self {
@@ -49,7 +57,7 @@ impl Needed {
 }
 
 /// The room a model needs: in which type, for what, on which kind of device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Type of the weights.
     pub dtype: DType,
@@ -73,11 +81,9 @@ pub struct Fit {
 impl Room {
     /// Bytes the model takes.
     pub fn needed(&self, spec: &ModelSpec) -> Needed {
-        let Demand { batch, context, prompt } = self.demand;
-        let passes = [
-            PassShape::prefill(batch, prompt.clamp(1, context.max(1))),
-            PassShape::decode(batch, context.saturating_sub(1)),
-        ];
+        let Demand { batch, context, .. } = self.demand;
+        let passes =
+            [self.demand.longest_pass(), PassShape::decode(batch, context.saturating_sub(1))];
         let activations = passes.map(|pass| activations(spec, pass, self.on_gpu).total());
         Needed {
             weights: spec.bytes(self.dtype),
@@ -137,21 +143,29 @@ impl Room {
         }
     }
 
-    /// What a demand may be so that no tensor exceeds `limit`.
+    /// What may be asked for so that no tensor exceeds `limit`.
     fn largest_tensors_within(&self, spec: &ModelSpec, limit: u64) -> String {
-        let fits = |demand: Demand| {
-            large::largest(spec, &Room { demand, ..*self })
-                .is_none_or(|tensor| tensor.bytes <= limit)
-        };
+        let within =
+            |room: Room| large::largest(spec, &room).is_none_or(|tensor| tensor.bytes <= limit);
+        let fits = |demand: Demand| within(Room { demand, ..*self });
         let Demand { batch, context, prompt } = self.demand;
+        let narrow = [DType::F16, DType::Bf16];
+        let narrower = narrow.into_iter().filter(|dtype| dtype.bytes() < self.dtype.bytes());
+        if let Some(dtype) =
+            narrower.into_iter().find(|dtype| within(Room { dtype: *dtype, ..*self }))
+        {
+            return format!("--dtype {dtype} would fit");
+        }
+        let sequences = most(batch, |batch| fits(Demand { batch, context, prompt }));
         let context =
             most(context, |context| fits(Demand { batch, context, prompt: prompt.min(context) }));
         let prompt =
             most(prompt, |prompt| fits(Demand { batch, context: self.demand.context, prompt }));
-        match (prompt, context) {
-            (0, 0) => "no context fits; another device is needed".into(),
-            (0, context) => format!("a context of {context} tokens would fit"),
-            (prompt, _) => format!("prompts of at most {prompt} tokens would fit"),
+        match (prompt, context, sequences) {
+            (0, 0, 0) => "no context fits; another device is needed".into(),
+            (0, 0, sequences) => format!("{sequences} sequences at once would fit"),
+            (0, context, _) => format!("a context of {context} tokens would fit"),
+            (prompt, ..) => format!("prompts of at most {prompt} tokens would fit"),
         }
     }
 }
@@ -184,12 +198,6 @@ pub struct DoesNotFit {
     longest: usize,
     /// What would fit, by type of the weights.
     pub fits: Vec<Fit>,
-}
-
-impl PartialEq for Room {
-    fn eq(&self, other: &Self) -> bool {
-        (self.dtype, self.demand, self.on_gpu) == (other.dtype, other.demand, other.on_gpu)
-    }
 }
 
 impl std::error::Error for DoesNotFit {}

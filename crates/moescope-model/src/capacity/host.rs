@@ -10,7 +10,9 @@ pub(super) fn free() -> Option<Memory> {
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     let machine = system.available_memory();
     let group = system.cgroup_limits().filter(|group| group.total_memory < system.total_memory());
-    let bytes = group.map_or(machine, |group| group.free_memory.min(machine));
+    // Pages of files that are cached count as used in a group, and can be given up.
+    let bytes =
+        group.map_or(machine, |group| group.total_memory.saturating_sub(group.rss).min(machine));
     // A system that does not tell says 0.
     (bytes > 0).then_some(Memory { bytes, of: MemoryOf::Host })
 }

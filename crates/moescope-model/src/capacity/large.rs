@@ -3,7 +3,7 @@
 use super::Room;
 use crate::{
     dtype::DType,
-    footprint::PassShape,
+    footprint::attention_scores,
     spec::{ModelSpec, Part, Role},
 };
 
@@ -16,10 +16,10 @@ pub(super) struct Large {
 }
 
 /// The largest of what is never cut: matrices of one expert, keys of a layer, and on a GPU attention scores,
-/// what experts make in between, and logits. (Weights are cut by rows, experts, heads.)
+/// what the blocks between make, and logits. (Weights are cut by rows, experts, heads.)
 pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
     let demand = room.demand;
-    let f32s = |elements: usize| elements as u64 * DType::F32.bytes();
+    let f32s = |elements: u64| elements.saturating_mul(DType::F32.bytes());
     let large = |what: String, bytes: u64| Large { what, bytes };
     let mut all = Vec::new();
     let experts = spec.tensors.iter().filter(|t| t.part == Part::Experts && t.role == Role::Matrix);
@@ -29,7 +29,7 @@ pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
                 (tensor, tensor.bytes(room.dtype) / *experts as u64)
             }
             // Gate and up projection of an expert lie in one.
-            _ => (tensor, 2 * tensor.bytes(room.dtype)),
+            _ => (tensor, tensor.bytes(room.dtype).saturating_mul(2)),
         })
         .max_by_key(|(_, bytes)| *bytes)
     {
@@ -37,7 +37,9 @@ pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
     }
     let slots = |layer: usize| {
         let kv = &spec.kv[layer];
-        kv.heads * kv.head_dim.max(kv.value_dim) * kv.slots(demand.context) * demand.batch
+        let sizes =
+            [kv.heads, kv.head_dim.max(kv.value_dim), kv.slots(demand.context), demand.batch];
+        sizes.into_iter().fold(1, |product: u64, n| product.saturating_mul(n as u64))
     };
     if let Some(layer) = (0..spec.kv.len()).max_by_key(|layer| slots(*layer)) {
         let what =
@@ -45,25 +47,35 @@ pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
         all.push(large(what, f32s(slots(layer))));
     }
     if room.on_gpu {
-        let prompt = demand.prompt.clamp(1, demand.context.max(1));
-        let pass = PassShape::prefill(demand.batch, prompt);
-        let heads = spec.kv.iter().map(|kv| kv.query_heads).max().unwrap_or(0);
-        let what = format!("attention scores of a prompt of {prompt} tokens x {}", demand.batch);
-        all.push(large(what, f32s(pass.tokens() * heads * prompt)));
+        let pass = demand.longest_pass();
+        let tokens = pass.tokens() as u64;
+        let scores = spec.kv.iter().map(|kv| attention_scores(kv, pass)).max().unwrap_or(0);
+        let what = format!(
+            "attention scores of {} tokens x {} that follow {}",
+            pass.new, pass.batch, pass.context
+        );
+        all.push(large(what, f32s(scores)));
         let widest = |layer: u16, top_k: u16, experts: u16| {
             let of = spec.tensors.iter().filter(|t| {
                 t.layer == Some(layer) && t.part == Part::Experts && t.role == Role::Matrix
             });
             let parameters: u64 = of.map(|t| t.parameters()).sum();
-            // Gate and up projections, 2/3 of the parameters, make 2 I columns.
+            // Gate and up projections, 2/3 of the parameters, make 2 I columns, the down projection H.
             let columns = parameters / u64::from(experts) * 2 / 3 / spec.hidden as u64;
-            usize::from(top_k) * columns as usize
+            u64::from(top_k) * columns.max(spec.hidden as u64)
         };
         let widest = spec.moe.iter().map(|moe| widest(moe.layer, moe.top_k, moe.experts)).max();
-        let what = format!("projections by the experts of {} tokens", pass.tokens());
-        all.push(large(what, f32s(pass.tokens() * widest.unwrap_or(0))));
+        let dense = spec.tensors.iter().filter(|t| {
+            t.role == Role::Matrix && matches!(t.part, Part::Mlp | Part::SharedExperts)
+        });
+        // Whichever way round it lies.
+        let dense = dense.filter_map(|t| t.shape.iter().max()).max().map(|n| *n as u64);
+        let what = format!("projections by dense blocks of {tokens} tokens");
+        all.push(large(what, f32s(tokens.saturating_mul(dense.unwrap_or(0)))));
+        let what = format!("projections by the experts of {tokens} tokens");
+        all.push(large(what, f32s(tokens.saturating_mul(widest.unwrap_or(0)))));
         let what = format!("logits of {} sequences", demand.batch);
-        all.push(large(what, f32s(demand.batch * spec.vocab)));
+        all.push(large(what, f32s((demand.batch as u64).saturating_mul(spec.vocab as u64))));
     }
     all.into_iter().max_by_key(|tensor| tensor.bytes)
 }

@@ -50,10 +50,12 @@ pub enum MemoryOf {
 }
 
 impl Capacity {
-    /// What is known of an open device.
+    /// What is known of an open device. Whether a GPU shares the host's memory its adapter tells
+    /// ([`Capacity::of_adapter`]); here, what the GPU states as its own counts.
     pub fn of(device: &Device) -> Self {
+        let tensor = tensor_limit(device);
         let DispatchDevice::Cube(cube) = device.as_dispatch() else {
-            return Capacity { memory: host::free(), tensor: None };
+            return Capacity { memory: host::free(), tensor };
         };
         let client = cube.client();
         let properties = client.properties();
@@ -63,7 +65,7 @@ impl Capacity {
             None => host::free(),
             Some(physical) => physical.pci_address.and_then(card::free).or(stated),
         };
-        Capacity { memory, tensor: Some(properties.memory.max_page_size) }
+        Capacity { memory, tensor }
     }
 
     /// What is known of an adapter.
@@ -82,6 +84,14 @@ impl Capacity {
     pub fn limited(self, bytes: Option<u64>) -> Self {
         let asked = bytes.map(|bytes| Memory { bytes, of: MemoryOf::Asked });
         Capacity { memory: asked.or(self.memory), ..self }
+    }
+}
+
+/// Bytes of one tensor on a device at most; `None` is no limit.
+pub(crate) fn tensor_limit(device: &Device) -> Option<u64> {
+    match device.as_dispatch() {
+        DispatchDevice::Cube(cube) => Some(cube.client().properties().memory.max_page_size),
+        _ => None,
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     values::{BadElement, Stored, Values},
 };
 use crate::{
-    capacity::Capacity,
+    capacity::tensor_limit,
     dtype::DType,
     error::{ModelError, Result},
     ops::pieces::{Pieces, rows_per_piece},
@@ -98,7 +98,7 @@ impl<'a> Loader<'a> {
             read: Cell::new(0),
             to_read,
             progress,
-            tensor_limit: [checkpoint.tensor_limit(), Capacity::of(device).tensor]
+            tensor_limit: [checkpoint.tensor_limit(), tensor_limit(device)]
                 .into_iter()
                 .flatten()
                 .min(),

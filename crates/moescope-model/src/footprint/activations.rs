@@ -25,7 +25,9 @@ pub struct Activations {
 impl Activations {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.layer + self.scores + self.stream + self.logits + self.routing
+        [self.layer, self.scores, self.stream, self.logits, self.routing]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -38,9 +40,8 @@ pub fn activations(spec: &ModelSpec, pass: PassShape, on_gpu: bool) -> Activatio
     let tokens = pass.tokens() as u64;
     let hidden = spec.hidden as u64;
     let attention = spec.kv.iter().map(|kv| attention(spec, kv, pass)).max().unwrap_or(0);
-    let scores = spec.kv.iter().map(|kv| scores(kv, pass)).max().unwrap_or(0);
-    let feed_forward =
-        (0..spec.layers).map(|layer| feed_forward(spec, layer as u16) * tokens).max().unwrap_or(0);
+    let scores = spec.kv.iter().map(|kv| attention_scores(kv, pass)).max().unwrap_or(0);
+    let feed_forward = feed_forward(spec).saturating_mul(tokens);
     let routed = spec.moe.iter().map(|moe| u64::from(2 * moe.experts) + 3 * u64::from(moe.top_k));
     // One row per token in each of the layers' own embeddings.
     let tables =
@@ -48,47 +49,72 @@ pub fn activations(spec: &ModelSpec, pass: PassShape, on_gpu: bool) -> Activatio
     let inputs: u64 = tables.map(|t| t.shape.last().map_or(0, |width| *width as u64)).sum();
     let widest = spec.kv.iter().map(|kv| kv.head_dim as u64).max().unwrap_or(0);
     Activations {
-        layer: F32 * attention.max(feed_forward),
-        scores: if on_gpu { F32 * COPIES * scores } else { 0 },
-        stream: F32 * COPIES * (tokens * (hidden + inputs) + 2 * pass.new as u64 * widest),
-        logits: F32 * COPIES * (pass.batch * spec.vocab) as u64,
-        routing: F32 * tokens * routed.sum::<u64>(),
+        layer: times(&[F32, attention.max(feed_forward)]),
+        scores: if on_gpu { times(&[F32, COPIES, scores]) } else { 0 },
+        stream: times(&[F32, COPIES, tokens, hidden + inputs]).saturating_add(times(&[
+            F32,
+            COPIES,
+            2,
+            pass.new as u64,
+            widest,
+        ])),
+        logits: times(&[F32, COPIES, pass.batch as u64, spec.vocab as u64]),
+        routing: times(&[F32, tokens, routed.sum()]),
     }
+}
+
+/// A product that stops at the largest number: what is beyond counting stays beyond what fits.
+fn times(factors: &[u64]) -> u64 {
+    factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
 }
 
 /// Elements the attention of a layer makes: projections, heads, cached and new keys and values in order.
 fn attention(spec: &ModelSpec, kv: &KvSpec, pass: PassShape) -> u64 {
     let owner = kv.source.and_then(|layer| spec.kv.get(usize::from(layer))).unwrap_or(kv);
     let (tokens, batch) = (pass.tokens() as u64, pass.batch as u64);
-    let queries = (kv.query_heads * kv.head_dim) as u64;
-    let attended = (kv.query_heads * kv.attended_dim) as u64;
-    let keys = (kv.heads * (kv.head_dim + kv.value_dim)) as u64;
-    let kept = (kv.slots(pass.context) + pass.new) as u64 * batch;
-    let cached = owner.bytes_per_slot() / F32 * kept;
-    COPIES * tokens * (queries + keys + attended + spec.hidden as u64) + COPIES * cached
+    let heads = |heads: usize, columns: usize| times(&[heads as u64, columns as u64]);
+    let queries = heads(kv.query_heads, kv.head_dim + kv.attended_dim);
+    let keys = heads(kv.heads, kv.head_dim + kv.value_dim);
+    let kept = (kv.slots(pass.context) + pass.new) as u64;
+    let cached = times(&[COPIES, owner.bytes_per_slot() / F32, kept, batch]);
+    let columns = queries.saturating_add(keys).saturating_add(spec.hidden as u64);
+    times(&[COPIES, tokens, columns]).saturating_add(cached)
 }
 
-/// Attention scores of a layer.
-fn scores(kv: &KvSpec, pass: PassShape) -> u64 {
+/// Elements of the attention scores of a layer, `[B, Nq, S, C + S]`, where it sees them all at once.
+pub(crate) fn attention_scores(kv: &KvSpec, pass: PassShape) -> u64 {
     let keys = kv.slots(pass.context) + pass.new;
-    (pass.tokens() * kv.query_heads * keys) as u64
+    times(&[pass.tokens() as u64, kv.query_heads as u64, keys as u64])
 }
 
-/// Elements per token the feed-forward half of a layer makes.
-fn feed_forward(spec: &ModelSpec, layer: u16) -> u64 {
-    let (hidden, moe) = (spec.hidden as u64, spec.moe_of(Some(layer)));
-    let of = |part: Part| {
-        let tensors = spec.tensors.iter().filter(move |t| t.layer == Some(layer) && t.part == part);
-        tensors.filter(|t| t.role == Role::Matrix).map(|t| t.parameters()).sum::<u64>()
-    };
+/// Elements per token the feed-forward half of a layer makes, of the layer that makes most.
+fn feed_forward(spec: &ModelSpec) -> u64 {
+    // Parameters of the matrices of each layer: dense blocks, experts.
+    let mut parameters = vec![[0u64; 2]; spec.layers];
+    for tensor in spec.tensors.iter().filter(|tensor| tensor.role == Role::Matrix) {
+        let kind = match tensor.part {
+            Part::Mlp | Part::SharedExperts => 0,
+            Part::Experts => 1,
+            _ => continue,
+        };
+        if let Some(layer) = tensor.layer.and_then(|layer| parameters.get_mut(usize::from(layer))) {
+            layer[kind] = layer[kind].saturating_add(tensor.parameters());
+        }
+    }
+    let mut routed = vec![None; spec.layers];
+    for moe in &spec.moe {
+        routed[usize::from(moe.layer)] = Some((u64::from(moe.experts), u64::from(moe.top_k)));
+    }
+    let hidden = spec.hidden as u64;
     // Gate, up and down projection have H x I parameters each; a block makes gate, up, their product, and
     // its output.
     let block = |parameters: u64| parameters / hidden + hidden;
-    let dense = of(Part::Mlp) + of(Part::SharedExperts);
-    let dense = if dense > 0 { block(dense) } else { 0 };
-    let routed = moe.map_or(0, |moe| {
-        let (experts, top_k) = (u64::from(moe.experts), u64::from(moe.top_k));
-        COPIES * experts + top_k * block(of(Part::Experts) / experts)
+    let layers = std::iter::zip(parameters, routed).map(|([dense, experts], routed)| {
+        let dense = if dense > 0 { block(dense) } else { 0 };
+        let routed = routed.map_or(0, |(count, top_k)| {
+            (COPIES * count).saturating_add(times(&[top_k, block(experts / count)]))
+        });
+        times(&[COPIES, hidden.saturating_add(dense)]).saturating_add(times(&[2, routed]))
     });
-    COPIES * (hidden + dense) + 2 * routed
+    layers.max().unwrap_or(0)
 }

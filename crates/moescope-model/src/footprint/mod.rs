@@ -17,12 +17,13 @@ mod stored;
 mod traffic;
 mod weights;
 
+pub(crate) use activations::attention_scores;
 pub use activations::{Activations, activations};
 pub use flops::{Flops, flops, flops_per_token};
 pub use kv::{kv_bytes, kv_bytes_per_token};
 pub use stored::{Stored, stored};
 pub use traffic::{Distinct, Traffic, traffic};
-pub use weights::{weight_bytes, weights};
+pub use weights::weights;
 
 /// What one forward pass works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,21 +35,12 @@ const MXFP4_BLOCK: (u64, u64) = (32, 17);
 
 /// Bytes of the stored weights by part, without the headers of files.
 pub fn stored(spec: &ModelSpec, format: Stored) -> Vec<(Part, u64)> {
-    by_part(spec, |tensor| format.bytes(tensor))
+    by_part(spec, |tensor| format.bytes(tensor), u64::saturating_add)
 }
 
 impl Stored {
-    /// The format of weights stored in one type.
-    pub const fn plain(dtype: DType) -> Self {
-        match dtype {
-            DType::F32 => Stored::F32,
-            DType::F16 => Stored::F16,
-            DType::Bf16 => Stored::Bf16,
-        }
-    }
-
     fn bytes(self, tensor: &TensorSpec) -> u64 {
-        let plain = |dtype: DType| tensor.parameters() * dtype.bytes();
+        let plain = |dtype: DType| tensor.parameters().saturating_mul(dtype.bytes());
         let is = |parts: &[Part]| tensor.role == Role::Matrix && parts.contains(&tensor.part);
         match (self, tensor.shape.as_slice()) {
             (Stored::F32, _) => plain(DType::F32),

@@ -1,9 +1,9 @@
 //! Bytes a pass has to read.
 
-use super::PassShape;
+use super::{PassShape, weights::by_part};
 use crate::{
     dtype::DType,
-    spec::{KvSpec, ModelSpec, MoeLayerSpec, Part, Role},
+    spec::{KvSpec, ModelSpec, MoeLayerSpec, Part, Role, TensorSpec},
 };
 
 /// How many distinct experts of each MoE layer a pass touches.
@@ -12,7 +12,8 @@ pub enum Distinct<'a> {
     /// What routing that spreads tokens evenly and independently would: `E (1 - (1 - K/E)^T)` for T tokens,
     /// which is K for one.
     Uniform,
-    /// As measured: the mean number of each MoE layer, in the order of [`ModelSpec::moe`].
+    /// As measured: the mean number of each MoE layer, in the order of [`ModelSpec::moe`]; all of a layer
+    /// that is missing.
     Measured(&'a [f64]),
     /// All of them.
     All,
@@ -24,7 +25,7 @@ impl Distinct<'_> {
         let (experts, top_k) = (f64::from(moe.experts), f64::from(moe.top_k));
         match self {
             Distinct::Uniform => experts * (1.0 - (1.0 - top_k / experts).powf(tokens as f64)),
-            Distinct::Measured(means) => means.get(index).copied().unwrap_or(0.0).min(experts),
+            Distinct::Measured(means) => means.get(index).copied().unwrap_or(experts).min(experts),
             Distinct::All => experts,
         }
     }
@@ -58,24 +59,19 @@ pub fn traffic(spec: &ModelSpec, dtype: DType, pass: PassShape, distinct: Distin
     for (index, moe) in spec.moe.iter().enumerate() {
         shares[usize::from(moe.layer)] = distinct.of(index, moe, tokens) / f64::from(moe.experts);
     }
-    let mut parts: Vec<(Part, f64)> = Vec::new();
-    for tensor in &spec.tensors {
+    let read = |tensor: &TensorSpec| {
         let whole = tensor.bytes(dtype) as f64;
         let head_too = tensor.part == Part::Embedding && spec.is_tied();
-        let read = match (tensor.role, tensor.part, tensor.layer) {
+        match (tensor.role, tensor.part, tensor.layer) {
             (Role::Table, ..) if !head_too => {
                 let rows = tensor.shape.first().map_or(1, |rows| *rows as u64).max(1);
                 whole / rows as f64 * (tokens as u64).min(rows) as f64
             }
             (_, Part::Experts, Some(layer)) => whole * shares[usize::from(layer)],
             _ => whole,
-        };
-        match parts.iter_mut().find(|(part, _)| *part == tensor.part) {
-            Some((_, bytes)) => *bytes += read,
-            None => parts.push((tensor.part, read)),
         }
-    }
-    parts.sort_by_key(|(part, _)| *part);
+    };
+    let parts = by_part(spec, read, |a, b| a + b);
     let kv = spec.kv.iter().map(|kv| kv_read(spec, kv, pass)).sum();
     Traffic { parts, kv }
 }

@@ -12,19 +12,19 @@ use crate::{
 ///
 /// Quantised checkpoints are decoded while loading: what is held does not depend on how it was stored.
 pub fn weights(spec: &ModelSpec, dtype: DType) -> Vec<(Part, u64)> {
-    by_part(spec, |tensor| tensor.bytes(dtype))
-}
-
-/// The sum of [`weights`].
-pub fn weight_bytes(spec: &ModelSpec, dtype: DType) -> u64 {
-    spec.bytes(dtype)
+    by_part(spec, |tensor| tensor.bytes(dtype), u64::saturating_add)
 }
 
 /// Sums over the tensors of each part.
-pub(super) fn by_part(spec: &ModelSpec, of: impl Fn(&TensorSpec) -> u64) -> Vec<(Part, u64)> {
-    let mut sums: BTreeMap<Part, u64> = BTreeMap::new();
+pub(super) fn by_part<T: Copy + Default>(
+    spec: &ModelSpec,
+    of: impl Fn(&TensorSpec) -> T,
+    add: impl Fn(T, T) -> T,
+) -> Vec<(Part, T)> {
+    let mut sums: BTreeMap<Part, T> = BTreeMap::new();
     for tensor in &spec.tensors {
-        *sums.entry(tensor.part).or_default() += of(tensor);
+        let sum = sums.entry(tensor.part).or_default();
+        *sum = add(*sum, of(tensor));
     }
     sums.into_iter().collect()
 }

@@ -52,6 +52,18 @@ pub(super) struct MoeConfig {
     pub(super) inner: usize,
 }
 
+impl MoeConfig {
+    /// The layer as the rest of the crate sees it.
+    pub(super) fn spec(&self, layer: usize) -> MoeLayerSpec {
+        MoeLayerSpec {
+            layer: layer as u16,
+            experts: self.experts as u16,
+            top_k: self.top_k as u16,
+            shared_experts: 0,
+        }
+    }
+}
+
 /// Per-layer embeddings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PerLayerConfig {
@@ -163,12 +175,7 @@ impl Config {
 
     /// The model as the rest of the crate sees it.
     pub(super) fn spec(&self, architecture: &str) -> ModelSpec {
-        let moe_layer = |(layer, moe): (usize, MoeConfig)| MoeLayerSpec {
-            layer: layer as u16,
-            experts: moe.experts as u16,
-            top_k: moe.top_k as u16,
-            shared_experts: 0,
-        };
+        let moe_layer = |(layer, moe): (usize, MoeConfig)| moe.spec(layer);
         ModelSpec {
             architecture: architecture.to_owned(),
             family: NAME,

@@ -73,7 +73,7 @@ impl Layer {
                     router: Router::load(&w.within("router"), config, moe)?,
                     pre_norm: norm("pre_feedforward_layernorm_2")?,
                     routed: Routed {
-                        layer: index as u16,
+                        spec: moe.spec(index),
                         experts: Experts {
                             gate_up: w
                                 .weight("experts.gate_up_proj", [moe.experts, 2 * moe.inner, h])?,
@@ -117,7 +117,7 @@ impl Layer {
         let ff = match &self.moe {
             None => dense,
             Some(moe) => {
-                let forced = moe.routed.forced(moe.router.rule.top_k, pass);
+                let forced = pass.forced_experts(&moe.routed.spec);
                 let choice = moe.router.forward(x.clone(), forced);
                 pass.observer.component_done(layer, Component::Router);
                 let sum = moe.routed.forward(moe.pre_norm.forward(x.clone()), choice, pass);

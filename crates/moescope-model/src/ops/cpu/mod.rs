@@ -87,26 +87,15 @@ pub(crate) enum WeightSlices<'a> {
     Bf16(Vec<&'a [bf16]>),
 }
 
-/// Looks at contiguous pieces of a weight.
+/// Looks at contiguous pieces of a weight, all of one type.
 pub(crate) fn pieces(tensors: &[FlexTensor]) -> WeightSlices<'_> {
-    let all = || tensors.iter().map(weights);
-    match tensors.first().map(weights) {
-        Some(WeightSlice::F16(_)) => WeightSlices::F16(
-            all()
-                .filter_map(|w| if let WeightSlice::F16(w) = w { Some(w) } else { None })
-                .collect(),
-        ),
-        Some(WeightSlice::Bf16(_)) => WeightSlices::Bf16(
-            all()
-                .filter_map(|w| if let WeightSlice::Bf16(w) = w { Some(w) } else { None })
-                .collect(),
-        ),
-        _ => WeightSlices::F32(
-            all()
-                .filter_map(|w| if let WeightSlice::F32(w) = w { Some(w) } else { None })
-                .collect(),
-        ),
-    }
+    let f32s = || tensors.iter().map(FlexTensor::as_slice).collect::<Option<Vec<_>>>();
+    let f16s = || tensors.iter().map(FlexTensor::as_slice).collect::<Option<Vec<_>>>();
+    let bf16s = || tensors.iter().map(FlexTensor::as_slice).collect::<Option<Vec<_>>>();
+    (f32s().map(WeightSlices::F32))
+        .or_else(|| f16s().map(WeightSlices::F16))
+        .or_else(|| bf16s().map(WeightSlices::Bf16))
+        .unwrap_or_else(|| unreachable!("the pieces of a weight are contiguous and of one type"))
 }
 
 /// A tensor that owns `values`.

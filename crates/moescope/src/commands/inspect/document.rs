@@ -8,12 +8,13 @@ use super::facts::{Facts, TYPES};
 pub(super) fn document(facts: &Facts) -> Value {
     let spec = &facts.spec;
     let held = TYPES.map(|dtype| weights(spec, dtype));
+    let own = weights(spec, facts.dtype);
     let on_disk = facts.stored.map(|format| stored(spec, format));
     // All lists are by part, in the same order.
     let part = |(index, (part, total, active)): (usize, &(moescope_model::Part, u64, u64))| {
         json!({
             "part": part.as_str(), "parameters": total, "active": active,
-            "bytes": weights(spec, facts.dtype)[index].1,
+            "bytes": own[index].1,
             "bytes_f32": held[0][index].1,
             "bytes_bf16": held[1][index].1,
             "bytes_stored": on_disk.as_ref().map(|parts| parts[index].1),

@@ -5,11 +5,11 @@ mod facts;
 mod text;
 
 use clap::Args;
-use moescope_model::{Capacity, DType, DeviceChoice, ModelSpec, describe, device};
+use moescope_model::{DType, DeviceChoice, ModelSpec, describe, device};
 
 use self::facts::Facts;
 use crate::{
-    args::Format,
+    args::{Format, capacity},
     model::{self, ModelArgs, Opened},
     quantity::{Bandwidth, Bytes},
     ui,
@@ -55,17 +55,23 @@ impl Inspect {
             return ui::print(&ui::csv(&header, &plain_rows(&spec, &labels, self.dtype)));
         }
         let (adapter, _) = device::choose(self.device)?;
-        let limit = self.memory_limit.map(|Bytes(bytes)| bytes as u64);
+        let asked = self.context.unwrap_or(CONTEXT.min(spec.context)).max(1);
+        if asked > spec.context {
+            let own = ui::count(spec.context as u64);
+            ui::note(format!(
+                "the model's context is {own} tokens; counted for those, not for {asked}"
+            ));
+        }
         let facts = Facts {
             stored: entry.as_ref().map(|entry| entry.stored).or(checkpoint.stored()),
             entry,
             source,
             labels,
             dtype: self.dtype,
-            context: self.context.unwrap_or(CONTEXT).clamp(1, spec.context),
+            context: asked.min(spec.context),
             device: adapter.option.clone(),
             on_gpu: adapter.backend != "flex",
-            capacity: Capacity::of_adapter(&adapter).limited(limit),
+            capacity: capacity(&adapter, self.memory_limit),
             bandwidth: self.bandwidth.0,
             whole: checkpoint.layers_kept().is_none(),
             spec,
