@@ -190,6 +190,6 @@ fn bound(count: usize, rate: f64) -> usize {
 
 /// Processes that want to run, over the last minute.
 fn load() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+    let state = moescope_record::environment::machine_state(None, &Default::default());
+    state.load_average.map_or(f64::NAN, |[minute, ..]| minute)
 }

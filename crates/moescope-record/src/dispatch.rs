@@ -21,9 +21,6 @@ use moescope_model::ops;
 
 use crate::{error::Result, recorder::device as failed};
 
-/// Repetitions of work at most until it is settled.
-const REPEAT: usize = 12;
-
 /// Kernels launched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dispatches {
@@ -36,7 +33,7 @@ pub struct Dispatches {
 /// Counts what `work` launches, up to and with a synchronisation of the device; `None` on the CPU.
 ///
 /// Launches of the whole process are counted, so nothing else should use a GPU meanwhile. The first times work is
-/// done, autotune launches every variant it tries: see [`settled`].
+/// done, autotune launches every variant it tries: count when it is warm.
 ///
 /// # Errors
 ///
@@ -63,28 +60,6 @@ pub fn count<O>(
         *dispatches.by_kernel.entry(kernel).or_default() += count;
     }
     Ok((out, Some(dispatches)))
-}
-
-/// As [`count`], of work that is repeated until it launches the same twice in a row: then nothing is tuned any
-/// more. Its shapes must be the same each time; the length of the cache is one of them. `None` on the CPU, and where that does not happen within a dozen repetitions.
-///
-/// # Errors
-///
-/// As [`count`].
-pub fn settled(
-    device: &Device,
-    mut work: impl FnMut() -> Result<()>,
-) -> Result<Option<Dispatches>> {
-    let mut last = count(device, &mut work)?.1;
-    for _ in 1..REPEAT {
-        let Some(before) = last else { return Ok(None) };
-        let now = count(device, &mut work)?.1;
-        if now.as_ref() == Some(&before) {
-            return Ok(now);
-        }
-        last = now;
-    }
-    Ok(None)
 }
 
 /// Launches by the kernel's own name.
@@ -146,7 +121,9 @@ mod tests {
             drop(logits.into_data());
             Ok(())
         };
-        let settled = settled(&device, &mut decode).unwrap().unwrap();
+        // Until nothing is tuned any more.
+        (0..12).for_each(|_| decode().unwrap());
+        let settled = count(&device, &mut decode).unwrap().1.unwrap();
         let again = [(); 2].map(|()| count(&device, &mut decode).unwrap().1.unwrap());
         assert_eq!([&again[0], &again[1]], [&settled, &settled]);
         let layers = model.spec().layers as u64;

@@ -1,6 +1,6 @@
 //! Faults put into a forward pass on purpose, to test that the gate finds them.
 //!
-//! Hidden options of `run` and `bench` reach this, and the harness of the gate (`benches/benches/gate_trust.rs`).
+//! Hidden options of `run` and `bench` reach this, and the harness of the gate (`benches/benches/gate_trust`).
 //! What was injected is part of the manifest and of the fingerprint ([`Injected`]) and is a label wherever
 //! numbers are shown.
 

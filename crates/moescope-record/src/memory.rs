@@ -22,26 +22,23 @@ pub struct MemoryUse {
 /// Reads memory use after steps.
 pub struct MemoryMeter {
     device: Device,
-    system: Option<System>,
-    pid: Option<Pid>,
+    resident: Resident,
     last: Option<Instant>,
 }
 
 impl MemoryMeter {
     /// A meter for this process and a device.
     pub fn new(device: &Device) -> Self {
-        MemoryMeter {
-            device: device.clone(),
-            system: System::new().ok(),
-            pid: sysinfo::get_current_pid().ok(),
-            last: None,
-        }
+        MemoryMeter { device: device.clone(), resident: Resident::new(), last: None }
     }
 
     /// Memory use now.
     pub fn read(&mut self) -> MemoryUse {
         let due = self.last.is_none_or(|last| last.elapsed() >= RSS_EVERY);
-        let rss_bytes = if due { self.rss() } else { None };
+        if due {
+            self.last = Some(Instant::now());
+        }
+        let rss_bytes = if due { self.resident.bytes() } else { None };
         MemoryUse { rss_bytes, ..self.pools() }
     }
 
@@ -54,9 +51,21 @@ impl MemoryMeter {
             rss_bytes: None,
         }
     }
+}
 
-    fn rss(&mut self) -> Option<u64> {
-        self.last = Some(Instant::now());
+/// Resident memory of this process.
+pub(crate) struct Resident {
+    system: Option<System>,
+    pid: Option<Pid>,
+}
+
+impl Resident {
+    pub(crate) fn new() -> Self {
+        Resident { system: System::new().ok(), pid: sysinfo::get_current_pid().ok() }
+    }
+
+    /// Bytes now, where the platform tells.
+    pub(crate) fn bytes(&mut self) -> Option<u64> {
         let (pid, system) = (self.pid?, self.system.as_mut()?);
         system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&[pid]),

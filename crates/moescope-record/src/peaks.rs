@@ -4,7 +4,7 @@
 //! and added up; the best of several passes. As STREAM does it (McCalpin, 1995), but reading only: weights are
 //! streamed and not written.
 //!
-//! - CPU: [`CPU_BUFFER`] or four times the last-level cache, at most an eighth of memory, on the threads that
+//! - CPU: 256 MiB or four times the caches of the last level, at most an eighth of memory, on the threads that
 //!   run the model.
 //! - GPU: CubeCL's own probe (`Device::performance_stats`, `MemoryAccess::Read`): a window of 512 MiB moving
 //!   over a buffer twice as large, or as much as the device gives out in one piece; a software adapter gets a
@@ -19,6 +19,7 @@
 //! (PaLM, arXiv 2204.02311, appendix B, with the theoretical peak in its place).
 
 use std::{
+    collections::BTreeMap,
     hint::black_box,
     path::Path,
     time::{Duration, Instant},
@@ -36,17 +37,18 @@ use moescope_trace::{bench::Peaks, manifest::DeviceType};
 use rayon::prelude::*;
 
 use crate::{
+    bench::failure::guard,
     conditions::host_info,
     environment::{
         Roots,
-        sysfs::{entries, name, word},
+        sysfs::{entries, name, number, word},
     },
     error::{RecordError, Result},
     recorder::device as failed,
 };
 
 /// Bytes read per pass on the CPU at least.
-pub const CPU_BUFFER: usize = 256 << 20;
+const CPU_BUFFER: usize = 256 << 20;
 /// Bytes one task reads: much more than starting it costs.
 const CHUNK: usize = 1 << 20;
 /// Window of the read probe on a software adapter.
@@ -65,8 +67,12 @@ const WIDTHS: (usize, usize) = (256, 8192);
 ///
 /// # Errors
 ///
-/// [`RecordError::Device`] if the device fails, or has no room or no clock for a probe.
-pub fn measure(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks> {
+/// Says why not if the device fails or its backend panics, or has no room or no clock for a probe.
+pub fn measure(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks, String> {
+    guard(|| of_device(device, kind, dtype))
+}
+
+fn of_device(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks> {
     if ops::on_cpu(device) {
         let flops = product_flops(device, dtype)?;
         let read_bytes_per_second = cpu_read(cpu_buffer(&Roots::default()));
@@ -169,27 +175,39 @@ fn product_flops(device: &Device, dtype: DType) -> Result<f64> {
 
 /// Bytes to read per pass: far more than the caches hold, and not much of the machine's memory.
 fn cpu_buffer(roots: &Roots) -> usize {
-    let cache = last_level_cache(&roots.sys.join("devices/system/cpu/cpu0/cache")).unwrap_or(0);
+    let cache = last_level_caches(&roots.sys.join("devices/system/cpu")).unwrap_or(0);
     let eighth = (host_info().ram_bytes / 8) as usize;
     let most = if eighth > 0 { eighth } else { CPU_BUFFER };
     CPU_BUFFER.max(4 * cache).min(most).next_multiple_of(CHUNK)
 }
 
-/// Bytes of the largest cache the kernel lists, as `32768K`.
-fn last_level_cache(folder: &Path) -> Option<usize> {
-    let indices = entries(folder).into_iter().filter(|path| name(path).starts_with("index"));
-    let size = |path: std::path::PathBuf| {
-        let text = word(&path.join("size"))?;
-        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-        let unit = match unit {
-            "K" => 1 << 10,
-            "M" => 1 << 20,
-            _ => return None,
-        };
-        digits.parse::<usize>().ok()?.checked_mul(unit)
+/// Bytes of all caches of the last level the kernel lists: a processor has one per socket, or several.
+fn last_level_caches(cpus: &Path) -> Option<usize> {
+    let mut caches = BTreeMap::new();
+    for cpu in entries(cpus) {
+        for index in entries(&cpu.join("cache")) {
+            let level = number(&index.join("level"));
+            let Some((level, bytes)) = level.zip(cache_size(&index)) else { continue };
+            let shared = word(&index.join("shared_cpu_list"));
+            let shared = shared.unwrap_or_else(|| name(&cpu).to_owned());
+            caches.insert((level, shared), bytes);
+        }
+    }
+    let last = caches.keys().map(|(level, _)| *level).max()?;
+    Some(caches.iter().filter(|((level, _), _)| *level == last).map(|(_, bytes)| bytes).sum())
+}
+
+/// Bytes of a cache, which the kernel writes as `32768K`.
+fn cache_size(index: &Path) -> Option<usize> {
+    let text = word(&index.join("size"))?;
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let unit = match unit {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        _ => return None,
     };
     // More than any processor has is not a size.
-    indices.filter_map(size).filter(|&bytes| bytes <= 4 << 30).max()
+    digits.parse::<usize>().ok()?.checked_mul(unit).filter(|&bytes| bytes <= 4 << 30)
 }
 
 /// Bytes per second of reading a buffer of `bytes` on all threads of the model.
@@ -240,21 +258,32 @@ mod tests {
 
     #[test]
     fn buffers_are_larger_than_caches() {
-        let cache = "sys/devices/system/cpu/cpu0/cache";
+        let cpus = "sys/devices/system/cpu";
         let sized = |size: &str| {
-            let tree = Tree::new(&[
-                (&format!("{cache}/index0/size"), "32K\n"),
-                (&format!("{cache}/index3/size"), size),
-                (&format!("{cache}/uevent"), ""),
-            ]);
-            last_level_cache(&tree.roots.sys.join("devices/system/cpu/cpu0/cache"))
+            let cache = |cpu: u32| format!("{cpus}/cpu{cpu}/cache");
+            let mut files = vec![(format!("{cpus}/online"), "0-3")];
+            // Two last caches, each shared by two of four processors.
+            for (cpu, shared) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
+                files.extend([
+                    (format!("{}/index0/level", cache(cpu)), "1\n"),
+                    (format!("{}/index0/size", cache(cpu)), "32K\n"),
+                    (format!("{}/index3/level", cache(cpu)), "3\n"),
+                    (format!("{}/index3/size", cache(cpu)), size),
+                    (format!("{}/index3/shared_cpu_list", cache(cpu)), shared),
+                    (format!("{}/uevent", cache(cpu)), ""),
+                ]);
+            }
+            let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+            let tree = Tree::new(&files);
+            last_level_caches(&tree.roots.sys.join("devices/system/cpu"))
         };
-        assert_eq!(sized("262144K\n"), Some(256 << 20));
-        assert_eq!(sized("8M\n"), Some(8 << 20));
+        assert_eq!(sized("262144K\n"), Some(512 << 20));
+        assert_eq!(sized("8M\n"), Some(16 << 20));
         for hostile in
             ["", "many", "12", "-4K", "99999999999999999999K", "18014398509481983K", "9999999M"]
         {
-            assert_eq!(sized(hostile), Some(32 << 10), "{hostile}");
+            // The first caches are then the last, one for each processor.
+            assert_eq!(sized(hostile), Some(4 * (32 << 10)), "{hostile}");
         }
         let buffer = cpu_buffer(&Roots::default());
         assert!(buffer.is_multiple_of(CHUNK) && buffer >= CHUNK);

@@ -1,8 +1,6 @@
 //! Replaying a recorded run: its tokens, and the experts each of them used, forced upon a model of the same
 //! MoE shape. Random weights then route as the real model did.
 
-use std::ops::Range;
-
 use burn::tensor::{Device, Tensor};
 use moescope_model::{
     Component, ForcedExperts, ModelSpec, MoeLayerSpec, Observer, Routing, check_ids,
@@ -20,7 +18,6 @@ pub struct Recorded {
     /// Where it was read from.
     path: std::path::PathBuf,
     tokens: Vec<u32>,
-    sequences: Vec<Range<usize>>,
     layers: Vec<MoeLayer>,
     /// `[T, K]` per MoE layer, in rank order.
     experts: Vec<Vec<u16>>,
@@ -53,16 +50,8 @@ impl Recorded {
             .map(|layer| of_layer(&tables.routing, &tables.token_of_row, &row_of_token, layer))
             .collect::<Result<_, String>>()
             .map_err(refuse)?;
-        let by_sequence = order.chunk_by(|&a, &b| tokens.sequence[a] == tokens.sequence[b]);
-        let mut start = 0;
-        let sequences = by_sequence.map(|rows| {
-            let range = start..start + rows.len();
-            start = range.end;
-            range
-        });
         Ok(Recorded {
             path: run.path().to_owned(),
-            sequences: sequences.collect(),
             tokens: order.iter().map(|&row| tokens.token_id[row]).collect(),
             layers,
             experts,
@@ -72,19 +61,6 @@ impl Recorded {
     /// Token id of every row.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
-    }
-
-    /// The rows of each sequence, in order of position.
-    pub fn sequences(&self) -> &[Range<usize>] {
-        &self.sequences
-    }
-
-    /// `length` rows for one sequence of a measurement: from the start of recorded sequence `first`
-    /// (modulo their number) on, through those after it and around again where it is too short. Where the
-    /// trace goes from one sequence to the next the recorded experts were chosen in another context.
-    pub fn trace(&self, first: usize, length: usize) -> Vec<usize> {
-        let start = self.sequences[first % self.sequences.len()].start;
-        (0..length).map(|i| (start + i) % self.tokens.len()).collect()
     }
 
     /// Checks that a model can be made to route like this run: each of its MoE layers is one of the run's,

@@ -3,18 +3,13 @@
 //! A row is a configuration (prompt, tokens generated, depth, batch) with raw samples. Prompt processing
 //! (pp) and token generation (tg) are told apart: one row can measure both.
 
-use moescope_analysis::bootstrap::Resamples;
-use moescope_analysis::stats::{median, quantile};
+use moescope_analysis::stats::{median, median_interval, quartile_spread};
 use moescope_trace::BenchResult;
 use moescope_trace::bench::{BenchRow, Configuration};
 use moescope_trace::manifest;
 
 use crate::format::count;
 use crate::sanitize::short;
-
-/// Resamples behind an interval, and their seed.
-const RESAMPLES: usize = 2000;
-const SEED: u64 = 0x7265_706f_7274;
 
 /// One result of `moescope bench`.
 pub(crate) struct Bench<'a> {
@@ -51,8 +46,8 @@ pub(crate) struct Rate {
     pub(crate) interval: Option<(f64, f64)>,
     /// Slowest and fastest sample.
     pub(crate) range: (f64, f64),
-    /// Distance of the quartiles over the median.
-    pub(crate) spread: f64,
+    /// Distance of the quartiles over the median; none of one sample.
+    pub(crate) spread: Option<f64>,
     pub(crate) samples: usize,
     /// Bytes that had to be read per second over the measured peak, where both are known.
     pub(crate) mbu: Option<f64>,
@@ -136,22 +131,11 @@ impl Rate {
         let middle = median(&mut rates.clone())?;
         let mut sorted = rates.clone();
         sorted.sort_by(f64::total_cmp);
-        let resamples = Resamples::new(rates.len(), RESAMPLES, SEED);
-        let mut drawn = Vec::with_capacity(rates.len());
-        let mut medians: Vec<f64> = (0..resamples.len())
-            .filter_map(|r| {
-                drawn.clear();
-                for (&rate, &times) in rates.iter().zip(resamples.weights(r)) {
-                    drawn.extend(std::iter::repeat_n(rate, usize::from(times)));
-                }
-                median(&mut drawn)
-            })
-            .collect();
         Some(Self {
             median: middle,
-            interval: resamples.interval(middle, &mut medians, (0.0, f64::MAX)),
+            interval: median_interval(&rates),
             range: (sorted[0], sorted[sorted.len() - 1]),
-            spread: (quantile(&sorted, 0.75) - quantile(&sorted, 0.25)) / middle,
+            spread: quartile_spread(&rates),
             samples: rates.len(),
             mbu: None,
             mfu: None,

@@ -103,7 +103,9 @@ fn table_row(
                 number(rate.median),
                 interval(rate.interval),
                 format!("{} – {}", number(rate.range.0), number(rate.range.1)),
-                format!("{}\u{a0}%", fixed(rate.spread * 100.0, 1)),
+                rate.spread.map_or(NOTHING.into(), |spread| {
+                    format!("{}\u{a0}%", fixed(spread * 100.0, 1))
+                }),
                 duration(sequence_ns),
                 share(rate.mbu),
                 share(rate.mfu),

@@ -54,7 +54,7 @@ pub(super) fn common_tokens(base: &RunData, other: &RunData) -> Result<Vec<Span>
         let same = (0..most)
             .take_while(|&at| {
                 let (i, j) = (a.start + at, b.start + at);
-                x.position[i] == y.position[j] && x.token_id[i] == y.token_id[j]
+                x.position[i] == y.position[j] && (!known || x.token_id[i] == y.token_id[j])
             })
             .count();
         if same < most && same < prompts.0.min(prompts.1) {

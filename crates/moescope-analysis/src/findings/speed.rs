@@ -4,6 +4,7 @@ use super::words::{bytes, duration, interval, percent, rate, thousands, times};
 use super::{Finding, effect, elsewhere, place, strongest};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
+use crate::stats;
 
 use moescope_trace::Phase;
 
@@ -175,7 +176,5 @@ fn growth(analyses: &[Analysis]) -> Option<Finding> {
 }
 
 fn median(values: &[u64]) -> Option<f64> {
-    let mut values = values.to_vec();
-    values.sort_unstable();
-    values.get(values.len() / 2).map(|&value| value as f64)
+    stats::median(&mut values.iter().map(|&value| value as f64).collect::<Vec<_>>())
 }

@@ -15,14 +15,16 @@ use crate::runs::phase_runs;
 use crate::study::{Scope, Study};
 
 /// Rows: layer x size, or layer x phase x size if the run has both phases; sizes are powers of two
-/// from 2 to 64. The n-th tokens of a phase of B sequences are one batch. Interval: bootstrap over
+/// from 2 to 64. The n-th tokens of a phase of B sequences are one batch, and sequences of unlike length
+/// begin anew or are cut, so that a size does not see earlier places than another. Interval: bootstrap over
 /// batches of sequences.
 pub(crate) const BATCH_WORKING_SET: Metric = Metric {
     name: "batch_working_set",
     title: "Working set of a batch",
     unit: "experts",
     formula: "mean number of distinct experts that one token each of B different sequences select; \
-              sequences are put together at random",
+              sequences are put together at random, and of those drawn together, up to 64, a shorter one \
+              begins anew and a longer one is cut at their mean length",
     chance: "E (1 - (1 - k/E)^B)",
     source: "What one decode pass over a batch reads; simulated, so that it does not need a batched run",
     needs: &[Need::Ids],
@@ -128,15 +130,14 @@ impl Streams {
         let mut last = vec![(u32::MAX, 0u32); layer.experts];
         let mut round = 0;
         for (chunk, streams) in self.0.chunks(LARGEST).enumerate() {
-            let complete = complete_places(streams);
+            // As many places as sequences have tokens on average: a shorter one begins anew and a longer
+            // one is cut, so that every size sees the same tokens.
+            let places = streams.iter().map(Range::len).sum::<usize>() / streams.len();
             // New experts by sequence and by the largest batch they are new in.
             let mut new = [[0u32; LEVELS + 1]; LARGEST];
-            let longest = streams.iter().map(Range::len).max().unwrap_or(0);
-            for place in 0..longest {
-                for (at, stream) in streams.iter().enumerate().filter(|(_, s)| place < s.len()) {
-                    let limits = (1..=LEVELS).map(|level| complete[level - 1][at >> level]);
-                    let most = limits.take_while(|&limit| place < limit).count();
-                    for &expert in layer.selected(stream.start + place) {
+            for place in 0..places {
+                for (at, stream) in streams.iter().enumerate() {
+                    for &expert in layer.selected(stream.start + place % stream.len()) {
                         let last = &mut last[usize::from(expert)];
                         let level = if last.0 == round {
                             (last.1 ^ at as u32).checked_ilog2().unwrap_or(0) as usize
@@ -144,35 +145,22 @@ impl Streams {
                             LEVELS
                         };
                         *last = (round, at as u32);
-                        new[at][level.min(most)] += 1;
+                        new[at][level] += 1;
                     }
                 }
                 round += 1;
             }
             for (level, table) in (1..).zip(&mut tables) {
                 let units = self.units(level);
-                for (block, &batches) in complete[level - 1].iter().enumerate() {
-                    if batches == 0 {
-                        continue;
-                    }
+                // A block that lacks sequences is left out.
+                for block in 0..streams.len() >> level {
                     let members = &new[block << level..(block + 1) << level];
                     let distinct: u32 = members.iter().flat_map(|new| &new[level..]).sum();
                     let unit = ((chunk << (LEVELS - level)) + block) % units;
-                    table.add(unit, Phase::Prefill, 0, f64::from(distinct), batches as f64);
+                    table.add(unit, Phase::Prefill, 0, f64::from(distinct), places as f64);
                 }
             }
         }
         tables
     }
-}
-
-/// For each level, of each block of 2^level sequences the number of places at which all of them still
-/// have a token; 0 for a block that lacks sequences.
-fn complete_places(streams: &[Range<usize>]) -> [Vec<usize>; LEVELS] {
-    let mut places: Vec<usize> = streams.iter().map(Range::len).collect();
-    places.resize(LARGEST, 0);
-    [(); LEVELS].map(|()| {
-        places = places.chunks_exact(2).map(|pair| pair[0].min(pair[1])).collect();
-        places.clone()
-    })
 }

@@ -10,6 +10,7 @@
 //! | [`signed_rank`] | pairs |
 //! | [`adjust`] | many tests at once (Benjamini-Hochberg) |
 //! | [`ratio_of`], [`ratio_of_pairs`] | how much larger, with an interval |
+//! | [`median_interval`], [`quartile_spread`] | one sample |
 //! | [`changes`] | where a series changes (E-divisive) |
 
 mod changes;
@@ -19,6 +20,7 @@ mod normal;
 mod ranks;
 mod shift;
 mod signed_rank;
+mod spread;
 
 pub use changes::{Change, ChangeOptions, changes, divergence};
 pub use mann_whitney::mann_whitney;
@@ -26,6 +28,7 @@ pub use multiple::adjust;
 pub use normal::upper_tail;
 pub use shift::{Ratio, ratio_of, ratio_of_pairs};
 pub use signed_rank::signed_rank;
+pub use spread::{median_interval, quartile_spread};
 
 /// What a test asks of the first sample (or of the differences) against the second (or against 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,14 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     // An even number of values has some below the middle.
     let low = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Some(low + (high - low) / 2.0)
+}
+
+/// Each value as often as its weight says; ascending values stay ascending.
+fn repeat(values: &[f64], weights: &[u16], out: &mut Vec<f64>) {
+    out.clear();
+    for (&value, &weight) in values.iter().zip(weights) {
+        out.extend(std::iter::repeat_n(value, usize::from(weight)));
+    }
 }
 
 /// The value at a share in `0..=1` of an ascending list, by linear interpolation between order

@@ -6,7 +6,7 @@
 //! exponential is a ratio. It belongs to the rank tests beside it, is as robust against stray samples
 //! as a median, and wastes less than a median does of few samples.
 
-use super::median;
+use super::{median, repeat};
 use crate::bootstrap::Resamples;
 
 /// A ratio and its interval.
@@ -72,14 +72,6 @@ fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
 fn exponentials(value: f64, resamples: &Resamples, values: &mut Vec<f64>) -> Ratio {
     let interval = resamples.interval(value, values, (f64::MIN, f64::MAX));
     Ratio { value: value.exp(), interval: interval.map(|(low, high)| (low.exp(), high.exp())) }
-}
-
-/// Each value as often as its weight says; ascending values stay ascending.
-fn repeat(values: &[f64], weights: &[u16], out: &mut Vec<f64>) {
-    out.clear();
-    for (&value, &weight) in values.iter().zip(weights) {
-        out.extend(std::iter::repeat_n(value, usize::from(weight)));
-    }
 }
 
 /// Differences up to which all are written down; beyond, they are counted.

@@ -121,9 +121,13 @@ fn refusals() {
     // Use of the experts is compared all the same.
     assert!(compare(&base, &other, &FAST).difference().is_some());
 
-    let mut other = base.clone();
+    // Both know their tokens.
+    let mut known = base.clone();
+    known.tokens.token_id = vec![7, 8];
+    let mut other = known.clone();
     other.tokens.token_id[1] = 9;
-    assert_eq!(refused(&other), Refusal::PromptToken { sequence: 0, position: 1 });
+    let refusal = Refusal::PromptToken { sequence: 0, position: 1 };
+    assert_eq!(compare(&known, &other, &FAST).token_wise, TokenWise::Refused(refusal));
 
     let mut other = base.clone();
     other.sequences[0].id = 4;
@@ -386,6 +390,13 @@ fn runs_of_ids_alone() {
         assert!(why(&comparison, part).is_some(), "{part}");
     }
     assert!(comparison.overall("equal_tokens").is_none());
+    // Ids of one run alone say nothing more.
+    let mut known = base.clone();
+    known.tokens.token_id.fill(5);
+    for (a, b) in [(&base, &known), (&known, &base)] {
+        let found = compare(a, b, &FAST).token_wise;
+        assert_eq!(found, TokenWise::Compared { tokens, left_out });
+    }
 }
 
 #[test]

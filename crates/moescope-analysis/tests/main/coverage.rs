@@ -142,6 +142,12 @@ fn uniform_traces_are_at_chance() {
     for ((metric, kind), (held, all)) in &held {
         println!("{metric:28} {kind:8} {held:4} of {all:4} {:6.3}", *held as f64 / *all as f64);
     }
+    // Those that can be split are seen split.
+    for metric in ["coactivation_excess", "path_information", "expert_path", "reuse"] {
+        for kind in ["all", "phase", "domain"] {
+            assert!(held.contains_key(&(metric, kind)), "{metric} {kind}");
+        }
+    }
     // Every metric that has both is here.
     let seen: Vec<&str> = held.keys().map(|(metric, _)| *metric).collect();
     for metric in METRICS.iter().filter(|metric| !metric.chance.is_empty()) {

@@ -69,6 +69,33 @@ fn batch_working_set() {
     assert_eq!(row.interval, None, "a single batch has no spread");
 }
 
+/// Sequences of 10 and of 100 tokens: every size sees the same 55 places of each, a short one five and a half
+/// times. First tokens share two experts, all others have two of their sequence's own.
+#[test]
+fn batches_of_unlike_lengths() {
+    let lengths: Vec<usize> = (0..64).map(|s| if s % 2 == 0 { 10 } else { 100 }).collect();
+    let sequences: Vec<(&str, usize)> = lengths.iter().map(|&length| ("a", length)).collect();
+    let mut ids = Vec::new();
+    for (s, &length) in (1u16..).zip(&lengths) {
+        ids.extend([0, 1]);
+        (1..length).for_each(|_| ids.extend([2 * s, 2 * s + 1]));
+    }
+    let layers = vec![LayerData::from_ids(0, 130, 2, ids)];
+    let data = RunData::from_ids("lengths", &sequences, layers).unwrap();
+    let analysis = analyze_data(&data, &FAST);
+    let value = |size| {
+        analysis
+            .row("batch_working_set", Some(0), Some(Index::Size(size)), None, None)
+            .unwrap()
+            .value
+    };
+    // All are at their first token once, the short ones five times more.
+    close(value(64), (2.0 + 5.0 * (2.0 + 64.0) + 49.0 * 128.0) / 55.0);
+    // Of a pair one is short on average; one of the two is in half of the pairs at least.
+    let pair = |short: f64| (2.0 + 5.0 * (2.0 + 2.0 * short) + 49.0 * 4.0) / 55.0;
+    assert!((pair(0.5)..=pair(1.0)).contains(&value(2)), "{}", value(2));
+}
+
 #[test]
 fn lorenz() {
     // Ranked on "a" (c = [3, 3, 1, 1]), measured on "b" (c = [3, 3, 1, 1]).

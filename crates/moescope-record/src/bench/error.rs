@@ -7,7 +7,7 @@ use moescope_trace::bench::Configuration;
 pub enum BenchError {
     /// No row would measure anything.
     #[error(
-        "the grid has no rows: give prompt lengths (-p), tokens to generate (-n) or pairs (--pg) above 0"
+        "the grid has no rows: give prompt lengths (-p), tokens to generate (-n) or pairs (--pg) and batches (-b) above 0"
     )]
     Empty,
     /// The cross product is out of hand.

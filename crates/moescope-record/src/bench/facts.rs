@@ -7,7 +7,7 @@ use moescope_model::{
 };
 use moescope_trace::bench::{Configuration, Facts};
 
-use super::{hash::Hash, pass::Inputs, rss::PeakRss, session::Arm};
+use super::{pass::Inputs, rss::PeakRss, session::Arm};
 use crate::{
     error::Result,
     memory::MemoryMeter,
@@ -26,7 +26,7 @@ pub(super) fn observe(
     let spec = model.spec();
     let mut watch = Watch::new(model);
     let mut loads: Vec<Load> = spec.moe.iter().map(|l| Load::new(l.experts)).collect();
-    let (mut tokens, mut routing) = (Hash::new(), Hash::new());
+    let [mut tokens, mut routing] = [(); 2].map(|()| blake3::Hasher::new());
     let mut facts = Facts::default();
     for number in 0..inputs.passes().len() {
         let logits = inputs.passes().run(model, cache, number, &mut watch)?;
@@ -34,20 +34,24 @@ pub(super) fn observe(
         rss.look();
         let logits = logits.try_into_data().map_err(|e| failed(&e))?;
         let logits: Vec<f32> = logits.try_into_vec().map_err(|e| failed(&e))?;
-        logits.chunks_exact(spec.vocab).for_each(|row| tokens.add(argmax(row)));
+        logits.chunks_exact(spec.vocab).for_each(|row| {
+            tokens.update(&argmax(row).to_le_bytes());
+        });
         let phase = usize::from(!inputs.is_prompt(number));
         let routed = std::mem::take(&mut watch.pending);
         for (layer, experts) in read_experts(model.device(), routed)? {
-            experts.iter().for_each(|&id| routing.add(u32::from(id)));
+            for id in &experts {
+                routing.update(&id.to_le_bytes());
+            }
             let at = spec.moe.iter().position(|moe| moe.layer == layer);
             if let Some(at) = at {
                 loads[at].add(&experts, phase);
             }
         }
     }
-    facts.tokens_hash = Some(tokens.text());
+    facts.tokens_hash = Some(short(&tokens));
     if !loads.is_empty() {
-        facts.routing_hash = Some(routing.text());
+        facts.routing_hash = Some(short(&routing));
         facts.load_variation = mean(loads.iter().filter_map(Load::variation));
         // Those of decode passes, or of the prompt where there are none.
         let phase = usize::from(configuration.generate > 0);
@@ -91,6 +95,11 @@ fn needs(facts: &mut Facts, spec: &ModelSpec, dtype: DType, row: &Configuration,
         let operations: f64 = passes.map(|pass| flops(spec, pass).total()).sum();
         facts.other.insert("decode_flops_per_token".into(), operations / tokens);
     }
+}
+
+/// Enough of a hash to tell results apart.
+fn short(hasher: &blake3::Hasher) -> String {
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -14,7 +14,7 @@ use crate::{error::Result, recorder::device as failed};
 ///
 /// Sound as long as what `work` changes is thrown away when it fails: a pass that dies half-way leaves its
 /// cache without some layer's keys.
-pub(super) fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
+pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(one_line(&error.to_string())),

@@ -13,9 +13,8 @@
 
 pub mod error;
 mod facts;
-mod failure;
+pub(crate) mod failure;
 pub mod grid;
-mod hash;
 mod pass;
 mod plan;
 pub mod result;

@@ -1,13 +1,12 @@
 //! The most resident memory of the process since a moment.
 
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use crate::memory::Resident;
 
 /// Watches resident memory. Linux keeps the peak itself and can be told to start anew; elsewhere it is
 /// the largest of the values seen by [`PeakRss::look`].
 pub(crate) struct PeakRss {
     kept: bool,
-    system: Option<System>,
-    pid: Option<Pid>,
+    resident: Resident,
     seen: Option<u64>,
 }
 
@@ -17,25 +16,16 @@ impl PeakRss {
         // 5 resets the peak (proc(5), clear_refs).
         let kept =
             cfg!(target_os = "linux") && std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        let mut peak = PeakRss {
-            kept,
-            system: System::new().ok(),
-            pid: sysinfo::get_current_pid().ok(),
-            seen: None,
-        };
+        let mut peak = PeakRss { kept, resident: Resident::new(), seen: None };
         peak.look();
         peak
     }
 
     /// Looks at resident memory now.
     pub(crate) fn look(&mut self) {
-        if self.kept {
-            return;
+        if !self.kept {
+            self.seen = self.seen.max(self.resident.bytes());
         }
-        let (Some(pid), Some(system)) = (self.pid, self.system.as_mut()) else { return };
-        let what = ProcessRefreshKind::nothing().with_memory();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
-        self.seen = self.seen.max(system.process(pid).map(sysinfo::Process::memory));
     }
 
     /// Bytes, where the platform tells.

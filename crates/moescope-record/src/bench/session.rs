@@ -1,6 +1,6 @@
 //! The protocol: cold passes, facts, warm-ups, then samples of all rows and arms in turns.
 //!
-//! 1. Row after row, each with a cache of its own and no other: the depth is filled, the first pass is timed
+//! 1. Row after row, each with a cache of its own and no other (the ids of earlier rows stay): the depth is filled, the first pass is timed
 //!    and kept as `cold`, a second one is observed for the facts (memory among them).
 //! 2. Row after row: passes are timed and thrown away until they are stable. Every shape of every row has been
 //!    through the device by now, so no shader is compiled and no variant tried within a sample.
@@ -25,7 +25,7 @@ use super::{
     rss::PeakRss,
     workload::Workload,
 };
-use crate::error::Result;
+use crate::{error::Result, recorder::device as failed};
 
 /// A model among those measured in one session.
 #[derive(Clone, Copy)]
@@ -278,6 +278,7 @@ impl<'s> Session<'s> {
                 check_room(&lane.row.configuration, spec, lane.on.dtype, device, capacity)?;
             }
             // What earlier rows left in the pools is not this row's.
+            device.sync().map_err(|e| failed(&e))?;
             device.memory_cleanup();
             let mut rss = PeakRss::start();
             let inputs = Inputs::new(lane.on.model, workload, &lane.row.configuration)?;
@@ -319,7 +320,7 @@ impl<'s> Session<'s> {
             self.attempt(at, Lane::count_dispatches);
         }
         let lane = &mut self.lanes[at];
-        lane.unstable = !rule.is_stable(&times);
+        lane.unstable = lane.row.error.is_none() && !rule.is_stable(&times);
         if !lane.resident {
             lane.filled = None;
         }
@@ -434,24 +435,30 @@ impl<'s> Session<'s> {
     }
 }
 
-impl Lane<'_> {
+impl<'a> Lane<'a> {
+    /// What it reads.
+    fn inputs(&self) -> &Inputs<'a> {
+        match &self.inputs {
+            Some(inputs) => inputs,
+            // The first passes made it, or the row has failed and is not measured.
+            None => unreachable!("a row without inputs goes on"),
+        }
+    }
+
     /// The cache that was kept, or a new one filled to the depth.
     fn take_filled(&mut self) -> Result<Filled> {
         if let Some(filled) = self.filled.take() {
             return Ok(filled);
         }
-        // Made by the first passes, without which a row has failed.
-        let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
-        let filled = inputs.fill(self.on.model)?;
+        let filled = self.inputs().fill(self.on.model)?;
         self.fill_ns = filled.ns;
         Ok(filled)
     }
 
     /// One timed pass from the depth.
     fn pass(&mut self, filled: &mut Filled) -> Result<Sample> {
-        let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
         let cache = filled.rewound(self.on.model.device())?;
-        let sample = timed(self.on.model, cache, inputs)?;
+        let sample = timed(self.on.model, cache, self.inputs())?;
         self.pass_ns = Some(total_ns(&sample));
         Ok(sample)
     }
@@ -463,7 +470,7 @@ impl Lane<'_> {
             return Ok(());
         }
         let mut filled = self.take_filled()?;
-        let Some(inputs) = &self.inputs else { unreachable!("a row without inputs goes on") };
+        let inputs = self.inputs();
         let first = launches(self.on.model, filled.rewound(device)?, inputs)?;
         let second = launches(self.on.model, filled.rewound(device)?, inputs)?;
         self.row.facts.dispatches = first.filter(|_| first == second);
@@ -477,10 +484,14 @@ impl Lane<'_> {
             // Touches the memory of a cache that is new.
             self.pass(&mut filled)?;
         }
+        let model = self.on.model;
+        // Going back to the depth is no part of the sample.
+        let cache = filled.rewound(model.device())?;
         let before = energy();
         let at_ns = origin.elapsed().as_nanos() as u64;
-        let sample = self.pass(&mut filled)?;
+        let sample = timed(model, cache, self.inputs())?;
         let joules = before.zip(energy()).map(|(before, after)| after - before);
+        self.pass_ns = Some(total_ns(&sample));
         self.row.samples.push(Sample { at_ns, joules, ..sample });
         self.filled = self.resident.then_some(filled);
         Ok(())

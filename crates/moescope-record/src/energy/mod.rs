@@ -47,6 +47,12 @@ enum Source {
     Rapl(Rapl),
 }
 
+/// A card's own sensor: a counter, or power that a thread samples.
+fn sensor(card: &Card, roots: &Roots) -> Option<Source> {
+    let counter = Counter::open(card, roots).map(Source::Hwmon);
+    counter.or_else(|| Sampled::open(card, roots).map(Source::Sampled))
+}
+
 impl Meter {
     /// A meter for a device.
     ///
@@ -65,13 +71,10 @@ impl Meter {
                 let start = nvidia.millijoules().map_err(NoMeter)?;
                 Source::Nvml { nvidia: nvidia.into(), start }
             }
-            (Some(card), kind) => match (Counter::open(card, roots), Sampled::open(card, roots)) {
-                (Some(counter), _) => Source::Hwmon(counter),
-                (None, Some(sampled)) => Source::Sampled(sampled),
-                (None, None) if kind == DeviceType::Integrated => {
-                    Rapl::open(roots).map(Source::Rapl)?
-                }
-                (None, None) => {
+            (Some(card), kind) => match sensor(card, roots) {
+                Some(sensor) => sensor,
+                None if kind == DeviceType::Integrated => Rapl::open(roots).map(Source::Rapl)?,
+                None => {
                     let sensors = card.folder(roots).join("hwmon");
                     let reason = format!("no energy or power sensor in {}", sensors.display());
                     return Err(NoMeter(reason));

@@ -16,8 +16,8 @@ pub(super) struct Rapl {
 
 struct Package {
     counter: PathBuf,
-    /// The counter goes on from 0 after this.
-    range: u64,
+    /// The counter goes on from 0 after this, where that is known.
+    range: Option<u64>,
     last: u64,
 }
 
@@ -36,7 +36,7 @@ impl Rapl {
         for path in domains.into_iter().filter(is_package) {
             let counter = path.join("energy_uj");
             let last = number(&counter).ok_or_else(|| unreadable(&counter))?;
-            let range = number(&path.join("max_energy_range_uj")).unwrap_or(u64::MAX);
+            let range = number(&path.join("max_energy_range_uj"));
             packages.push(Package { counter, range, last });
         }
         match packages.is_empty() {
@@ -48,18 +48,19 @@ impl Rapl {
     pub(super) fn joules(&mut self) -> Option<f64> {
         for package in &mut self.packages {
             let now = number(&package.counter)?;
-            self.microjoules += package.advance(now);
+            self.microjoules = self.microjoules.saturating_add(package.advance(now)?);
         }
         Some(self.microjoules as f64 / 1e6)
     }
 }
 
 impl Package {
-    /// Microjoules since the last reading, at most one turn of the counter ago.
-    fn advance(&mut self, now: u64) -> u64 {
+    /// Microjoules since the last reading, at most one turn of the counter ago; `None` where it went back and
+    /// nobody knows from where.
+    fn advance(&mut self, now: u64) -> Option<u64> {
         let used = match now >= self.last {
-            true => now - self.last,
-            false => self.range.saturating_sub(self.last).saturating_add(now),
+            true => Some(now - self.last),
+            false => self.range.map(|range| range.saturating_sub(self.last).saturating_add(now)),
         };
         self.last = now;
         used

@@ -131,9 +131,6 @@ fn rows_are_in_order_of_sequences_and_positions() {
     let recorded = Recorded::read(&write(&layers).1).unwrap();
     let tokens: Vec<u32> = (0..5).chain(100..107).collect();
     assert_eq!(recorded.tokens(), tokens);
-    assert_eq!(recorded.sequences(), [0..5, 5..12]);
-    assert_eq!(recorded.trace(0, 4), [0, 1, 2, 3]);
-    assert_eq!(recorded.trace(3, 9), [5, 6, 7, 8, 9, 10, 11, 0, 1]);
     for (slot, layer) in layers.iter().enumerate() {
         let want: Vec<u16> = [0, 1]
             .into_iter()
@@ -150,7 +147,8 @@ fn a_model_routes_like_the_run() {
     let spec = model.spec();
     let recorded = Recorded::read(&write(&layers(spec)).1).unwrap();
     recorded.check(spec).unwrap();
-    let traces = [recorded.trace(0, 5), recorded.trace(1, 5)];
+    // Rows of the two sequences.
+    let traces = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]];
     let mut passes = vec![traces.iter().flat_map(|t| &t[..3]).copied().collect::<Vec<_>>()];
     passes.extend((3..5).map(|i| traces.iter().map(|t| t[i]).collect::<Vec<_>>()));
     let replay = Replay::new(&recorded, spec, model.device(), &passes).unwrap();

@@ -168,7 +168,16 @@ pub(super) fn facts(mut caption: Caption, data: &Data<'_>, vary: Vary, at: &str)
     if failed > 0 {
         caption = caption.note(" Configurations that failed are in the table above.");
     }
-    caption
+    left_out(caption, &series(data, vary))
+}
+
+/// Says where a panel has more curves than can be told apart.
+pub(super) fn left_out(caption: Caption, all: &[Series<'_>]) -> Caption {
+    let most = PHASES.map(|(phase, _)| all.iter().filter(|one| one.phase == phase).count());
+    if most.into_iter().all(|count| count <= MAX_SERIES) {
+        return caption;
+    }
+    caption.note(&format!(" The first {MAX_SERIES} of a panel are drawn; the table has all."))
 }
 
 /// The numbers of all curves.

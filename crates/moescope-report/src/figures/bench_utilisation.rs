@@ -1,6 +1,6 @@
 //! How much of what the device can do a bench used.
 
-use super::bench_curves::{draw as draw_curves, series};
+use super::bench_curves::{draw as draw_curves, left_out, series};
 use super::{Caption, Figure};
 use crate::bench::{Phase, Rate, Vary, test};
 use crate::canvas::Canvas;
@@ -47,14 +47,15 @@ fn caption(data: &Data<'_>) -> Caption {
          per second, over the read bandwidth measured on this device (MBU). At 100\u{a0}% memory is the only \
          limit; far below it something else is. The table has the same of operations (MFU).",
     );
-    for series in series(data, Vary::Batch) {
+    let all = series(data, Vary::Batch);
+    for series in &all {
         let best = series.points.iter().filter_map(|(x, rate)| Some((*x, rate.mbu?)));
         if let Some((x, mbu)) = best.max_by(|a, b| a.1.total_cmp(&b.1)) {
             let fact = format!("{}: at most {}, at batch {x}.", series.name, percent(mbu));
             caption.said_of(&series.name, fact);
         }
     }
-    caption
+    left_out(caption, &all)
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -73,7 +73,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         let mut x_axis = Axis::linear("% of lookups that hit", 0.0, 1.0, 5);
         x_axis.ticks = [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
         let (low, high) = (speed.tokens_per_second(0.0), speed.tokens_per_second(1.0));
-        let y_axis = Axis::log("tokens/s, logarithmic", low * 0.9, high * 1.1, 6);
+        let y_axis = Axis::log("predicted tokens/s, log", low * 0.9, high * 1.1, 6);
         let at = |n: u32| f64::from(n) / 100.0;
         let line = Curve {
             ink: Ink::Axis,

@@ -199,10 +199,12 @@ impl Bench {
                 rows[place], measured.arms[0][place].warm_ups
             ));
         }
-        let peaks = (!self.no_peaks && !measured.interrupted)
+        // Before the probes: what is tuned for them is none of the model's.
+        fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
+        let any = measured.arms.iter().flatten().any(|row| !row.samples.is_empty());
+        let peaks = (!self.no_peaks && !interrupt.is_asked() && any)
             .then(|| peaks::measure(target, info.device_type, self.compute.dtype))
             .and_then(|found| found.inspect_err(|e| ui::note(format!("no MBU, no MFU: {e}"))).ok());
-        fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
         let Measured { mut arms, interrupted, .. } = measured;
         let rows = arms.pop().unwrap_or_default();
         let result = result::result(started, ui::command_line(), fingerprint, peaks, rows);

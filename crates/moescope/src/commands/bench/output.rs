@@ -52,6 +52,9 @@ impl File {
                 "{}: has other columns than this version of bench writes; name another file",
                 path.display()
             ),
+            Form::Csv if !text.ends_with('\n') => {
+                bail!("{}: its last line is not whole; name another file", path.display())
+            }
             Form::Jsonl => {
                 moescope_trace::BenchResult::read(path)
                     .context("bench appends to files of bench results only")?;

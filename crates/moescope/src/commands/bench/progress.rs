@@ -8,6 +8,7 @@ use moescope_record::bench::{Progress, Stage};
 use super::summary;
 use crate::ui;
 
+/// Drawn between passes only: a thread that draws would take part in the samples.
 pub(super) struct Bar {
     bar: ProgressBar,
     sampling: bool,
@@ -20,7 +21,6 @@ impl Bar {
             ProgressStyle::with_template("{msg:<36} {wide_bar} {pos}/{len} passes {prefix}");
         // The template is fixed and valid; the default style is the harmless fallback.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
         Bar { bar, sampling: false }
     }
 

@@ -1,13 +1,9 @@
 //! The numbers of a row: medians of its samples, with intervals.
 
-use moescope_analysis::{bootstrap::Resamples, stats};
+use moescope_analysis::stats;
 use moescope_trace::bench::{BenchRow, Configuration, Sample};
 
 use super::Printed;
-
-/// Resamples behind an interval, and their seed.
-const RESAMPLES: usize = 2000;
-const SEED: u64 = 0x6265_6e63_6800_0001;
 
 /// A row in numbers; `None` where there is nothing to compute one from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,8 +52,8 @@ impl Summary {
         let peaks = printed.result.peaks.as_ref();
         let share = |amount: Option<f64>, peak: Option<f64>| Some(amount? / seconds? / peak?);
         Summary {
-            interval: rate.and_then(|rate| interval(&rates, rate)),
-            spread: spread(&rates),
+            interval: stats::median_interval(&rates),
+            spread: stats::quartile_spread(&rates),
             itl_ns: gaps(&row.samples),
             mbu: share(bytes, peaks.map(|p| p.read_bytes_per_second)),
             mfu: share(operations, peaks.map(|p| p.flops)),
@@ -94,28 +90,6 @@ fn work(
 
 fn total_ns(sample: &Sample) -> f64 {
     (sample.prefill_ns.unwrap_or(0) + sample.decode_ns.iter().sum::<u64>()) as f64
-}
-
-/// 95 % interval of a median by resampling samples; `None` for fewer than 5.
-fn interval(values: &[f64], median: f64) -> Option<(f64, f64)> {
-    let resamples = Resamples::new(values.len(), RESAMPLES, SEED);
-    let mut drawn = Vec::with_capacity(values.len());
-    let mut medians: Vec<f64> = (0..resamples.len())
-        .filter_map(|r| {
-            drawn.clear();
-            for (&value, &weight) in values.iter().zip(resamples.weights(r)) {
-                drawn.extend(std::iter::repeat_n(value, usize::from(weight)));
-            }
-            stats::median(&mut drawn)
-        })
-        .collect();
-    resamples.interval(median, &mut medians, (0.0, f64::MAX))
-}
-
-fn spread(values: &[f64]) -> Option<f64> {
-    let sorted = sorted(values.to_vec());
-    let quartile = |share| stats::quantile(&sorted, share);
-    (sorted.len() > 1).then(|| (quartile(0.75) - quartile(0.25)) / quartile(0.5))
 }
 
 fn gaps(samples: &[Sample]) -> Option<[f64; 3]> {
