@@ -22,10 +22,13 @@ impl Tree {
         tree
     }
 
+    /// At once, as a file of sysfs changes: a thread that reads it meanwhile never finds it empty.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        let new = self.dir.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, path).unwrap();
     }
 
     pub(crate) fn path(&self) -> &Path {
