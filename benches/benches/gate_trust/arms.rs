@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use moescope_analysis::gate::{
-    Across, Evidence, GateError, GateOptions, Outcome, TIMES, Verdict, judge_pairs,
+    Across, Evidence, GateError, GateOptions, Look, Outcome, Pair, TIMES, Verdict, judge_pairs,
 };
 use moescope_benches::Fixture;
 use moescope_model::{DType, KvCache, LogitsFor, ModelSpec, MoeModel, Observer};
@@ -18,7 +18,7 @@ use moescope_trace::{
     manifest::Injected,
 };
 
-use crate::ledger::Kind;
+use crate::{Plan, ledger::Kind};
 
 /// What a sample is: a prompt and some tokens after it.
 const PROMPT: u32 = 64;
@@ -57,7 +57,7 @@ pub(crate) struct Subject {
     workload: Workload,
     fingerprint: Fingerprint,
     configurations: [Configuration; 1],
-    pairs: u32,
+    options: GateOptions,
     slowdown: f64,
 }
 
@@ -67,14 +67,14 @@ pub(crate) struct Seen {
     pub(crate) slower: bool,
     /// Something else did.
     pub(crate) different: bool,
-    /// Looks: 1, or 2 where times looked worse at first.
-    pub(crate) looks: u32,
+    /// Pairs of the first look, and of the second where times looked worse.
+    pub(crate) pairs: [usize; 2],
     /// Ratios and intervals of the first look.
     pub(crate) times: String,
 }
 
 impl Subject {
-    pub(crate) fn open(pairs: u32, slowdown: f64) -> Self {
+    pub(crate) fn open(plan: &Plan) -> Self {
         let fixture = Fixture::load();
         let workload = Workload::text(fixture.tokens().to_vec(), fixture.model().spec());
         let configuration = Configuration {
@@ -89,8 +89,12 @@ impl Subject {
             workload: workload.expect("the text is in the vocabulary"),
             configurations: [configuration],
             fixture,
-            pairs,
-            slowdown,
+            options: GateOptions {
+                pairs: plan.pairs as usize,
+                max_pairs: plan.max_pairs as usize,
+                ..GateOptions::default()
+            },
+            slowdown: plan.slowdown,
         }
     }
 
@@ -104,14 +108,16 @@ impl Subject {
         let model: Arc<dyn MoeModel> = Arc::from(self.fixture.another());
         let base = inject(Box::new(Shared(Arc::clone(&model))), None);
         let new = inject(Box::new(Shared(model)), faults);
-        let mut looks = 1;
-        let first = self.pairs(base.as_ref(), new.as_ref(), faults, 2 * seed);
-        let again = || {
-            looks = 2;
-            Ok(Some(self.pairs(base.as_ref(), new.as_ref(), faults, 2 * seed + 1)))
+        // Pairs of the first and of the second look. Every measurement draws an order of its own.
+        let (mut looks, mut turn) = ([0, 0], 0);
+        let measure = |look, count: usize| {
+            looks[usize::from(look == Look::Second)] += count;
+            turn += 1;
+            let order = 1000 * seed + turn;
+            Ok(Some(self.pairs(base.as_ref(), new.as_ref(), faults, count, order)))
         };
         let verdict: Result<Verdict, GateError> =
-            judge_pairs(&first, again, &GateOptions::default(), Across::default());
+            judge_pairs(measure, &self.options, Across::default());
         seen(&verdict.expect("measurements of one machine compare"), looks)
     }
 
@@ -121,14 +127,15 @@ impl Subject {
         base: &dyn MoeModel,
         new: &dyn MoeModel,
         faults: Option<Injected>,
+        count: usize,
         seed: u64,
-    ) -> Vec<(Evidence, Evidence)> {
+    ) -> Vec<Pair> {
         let bench = Bench {
             arms: &[base, new].map(|model| Arm { model, dtype: DType::F32 }),
             configurations: &self.configurations,
             workload: &self.workload,
             options: Options {
-                samples: self.pairs,
+                samples: count as u32,
                 warm_up: WarmUp { least: 2, most: 2, ..WarmUp::default() },
                 seed,
                 ..Options::default()
@@ -168,7 +175,7 @@ impl Subject {
     }
 }
 
-fn seen(verdict: &Verdict, looks: u32) -> Seen {
+fn seen(verdict: &Verdict, pairs: [usize; 2]) -> Seen {
     let regressed = || verdict.checks.iter().filter(|check| check.outcome == Outcome::Regressed);
     let times = TIMES.iter().filter_map(|name| {
         let check = verdict.checks.iter().find(|check| check.metric == *name)?;
@@ -178,7 +185,7 @@ fn seen(verdict: &Verdict, looks: u32) -> Seen {
     Seen {
         slower: regressed().any(|check| !check.hard),
         different: regressed().any(|check| check.hard),
-        looks,
+        pairs,
         times: times.collect::<Vec<_>>().join(", "),
     }
 }

@@ -61,7 +61,10 @@ impl Line {
         let seen = Seen {
             slower: field()? == "slower",
             different: field()? == "different",
-            looks: field()?.parse().ok()?,
+            pairs: {
+                let (first, second) = field()?.split_once('+')?;
+                [first.parse().ok()?, second.parse().ok()?]
+            },
             times: field()?.to_owned(),
         };
         let (seconds, load) = (field()?.parse().ok()?, field()?.parse().ok()?);
@@ -79,7 +82,7 @@ impl fmt::Display for Line {
             word(self.company, "company").to_owned(),
             word(self.seen.slower, "slower").to_owned(),
             word(self.seen.different, "different").to_owned(),
-            self.seen.looks.to_string(),
+            format!("{}+{}", self.seen.pairs[0], self.seen.pairs[1]),
             self.seen.times.clone(),
             format!("{:.2}", self.seconds),
             format!("{:.2}", self.load),

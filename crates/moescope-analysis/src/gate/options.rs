@@ -14,7 +14,8 @@ pub const FACTS: &[&str] =
 /// [gate]
 /// threshold = 0.05        # a time may grow by this share
 /// significance = 0.05     # of the rank tests, after Benjamini-Hochberg
-/// pairs = 10              # of `gate --run A --vs B`
+/// pairs = 10              # of `gate --run A --vs B`, at least
+/// max_pairs = 40          # at most: more are measured while an interval is wider than the threshold
 /// ignore = []             # facts that are not checked
 ///
 /// [gate.times]            # thresholds of single times
@@ -35,8 +36,10 @@ pub struct GateOptions {
     pub threshold: f64,
     /// Significance level after Benjamini-Hochberg.
     pub significance: f64,
-    /// Pairs of commands that are run.
+    /// Pairs of measurements a look starts with.
     pub pairs: usize,
+    /// Pairs a look ends with at the latest, if that is more than [`GateOptions::pairs`].
+    pub max_pairs: usize,
     /// Facts that are not checked, of [`FACTS`].
     pub ignore: Vec<String>,
     /// Thresholds of single times.
@@ -77,6 +80,7 @@ impl Default for GateOptions {
             threshold: 0.05,
             significance: 0.05,
             pairs: 10,
+            max_pairs: 40,
             ignore: Vec::new(),
             times: TimeThresholds::default(),
             limits: Limits::default(),
@@ -195,8 +199,10 @@ impl GateOptions {
             let found = self.significance.to_string();
             return range("significance", found, "a level above 0 and at most 0.5");
         }
-        if !(5..=1000).contains(&self.pairs) {
-            return range("pairs", self.pairs.to_string(), "a number from 5 to 1000");
+        for (key, pairs) in [("pairs", self.pairs), ("max_pairs", self.max_pairs)] {
+            if !(5..=1000).contains(&pairs) {
+                return range(key, pairs.to_string(), "a number from 5 to 1000");
+            }
         }
         match self.ignore.iter().find(|name| !FACTS.contains(&name.as_str())) {
             Some(name) => range("ignore", format!("{name:?}"), &format!("of {}", FACTS.join(", "))),

@@ -123,6 +123,15 @@ pub(super) fn paired(pairs: &[(Evidence, Evidence)]) -> Vec<Named> {
     found
 }
 
+/// Whether more pairs are not needed: no interval is wider than its threshold, so that a slow-down of twice
+/// the threshold stands out. Times without an interval do not get one by a few pairs more.
+pub(super) fn are_narrow(series: &[Named], options: &GateOptions) -> bool {
+    series.iter().all(|(_, name, times)| {
+        let interval = times.ratio().and_then(|ratio| ratio.interval);
+        interval.is_none_or(|(low, high)| high <= low * (1.0 + options.threshold_of(name)))
+    })
+}
+
 /// The first look: a check for each time, those that look worse as [`Outcome::Regressed`], and which
 /// these are.
 pub(super) fn check(series: &[Named], options: &GateOptions) -> (Vec<Check>, Vec<Suspect>) {

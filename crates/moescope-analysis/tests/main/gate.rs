@@ -1,7 +1,7 @@
 //! The gate on measurements with known answers.
 
 use moescope_analysis::gate::{
-    Across, Evidence, GateError, GateOptions, Outcome, Verdict, judge, judge_pairs,
+    Across, Evidence, GateError, GateOptions, Look, Outcome, Pair, Verdict, judge, judge_pairs,
 };
 use moescope_analysis::rng::Rng;
 use moescope_trace::bench::{
@@ -285,7 +285,7 @@ fn other_conditions_do_not_compare() {
 }
 
 /// Single measurements of one value each, as commands run in pairs give them.
-fn pairs(count: usize, slow: f64, rng: &mut Rng) -> Vec<(Evidence, Evidence)> {
+fn pairs(count: usize, slow: f64, rng: &mut Rng) -> Vec<Pair> {
     (0..count)
         .map(|_| {
             // What the machine does meanwhile meets both.
@@ -296,25 +296,66 @@ fn pairs(count: usize, slow: f64, rng: &mut Rng) -> Vec<(Evidence, Evidence)> {
         .collect()
 }
 
+/// The gate on these pairs and, where it asks again, on those; no more of either.
+fn judged(first: &[Pair], second: Option<&[Pair]>) -> Verdict {
+    let mut looks = [Some(first.to_vec()), second.map(<[Pair]>::to_vec)];
+    let measure =
+        |look, _| -> Result<_, GateError> { Ok(looks[usize::from(look == Look::Second)].take()) };
+    judge_pairs(measure, &GateOptions::default(), Across::default()).unwrap()
+}
+
 #[test]
 fn pairs_see_through_the_weather() {
     let mut rng = Rng::new(8);
-    let options = GateOptions::default();
-    let mut asked = 0;
-    let mut gate = |slow: f64, second: f64| -> Verdict {
+    let mut gate = |slow: f64, second: f64| {
         let (first, again) = (pairs(10, slow, &mut rng), pairs(10, second, &mut rng));
-        let retry = || -> Result<_, GateError> {
-            asked += 1;
-            Ok(Some(again))
-        };
-        judge_pairs(&first, retry, &options, Across::default()).unwrap()
+        judged(&first, Some(&again))
     };
     assert!(!gate(1.0, 1.0).regressed);
     let verdict = gate(1.10, 1.10);
     assert!(verdict.regressed, "{verdict:?}");
     let verdict = gate(1.10, 1.0);
     assert!(!verdict.regressed && verdict.count(Outcome::Suspected) > 0, "{verdict:?}");
-    assert_eq!(asked, 2, "a retry only where the first look was bad");
+}
+
+/// Where the machine is noisy more pairs are measured, whichever side looks slower, and a slow-down is found that
+/// the first pairs could not show.
+#[test]
+fn noise_takes_more_pairs() {
+    // Every measurement by itself is longer by up to `noise`, as if the machine changed within pairs.
+    let gate = |slow: f64, noise: f64, max_pairs: usize| {
+        let mut rng = Rng::new(21);
+        let mut asked = [Vec::new(), Vec::new()];
+        let measure = |look, count| -> Result<_, GateError> {
+            asked[usize::from(look == Look::Second)].push(count);
+            let one = |rng: &mut Rng, slow: f64| {
+                let by = (noise * rng.normal()).exp();
+                evidence(&bench(1, |_| by * slow, rng))
+            };
+            Ok(Some((0..count).map(|_| (one(&mut rng, 1.0), one(&mut rng, slow))).collect()))
+        };
+        let options = GateOptions { pairs: 20, max_pairs, ..GateOptions::default() };
+        let verdict = judge_pairs(measure, &options, Across::default()).unwrap();
+        (verdict, asked)
+    };
+    let (verdict, asked) = gate(1.0, 0.005, 40);
+    assert_eq!(asked, [vec![20], vec![]], "a look only at what looked bad");
+    assert!(verdict.notes.iter().all(|note| !note.contains("pairs")), "{:?}", verdict.notes);
+    let (verdict, asked) = gate(1.10, 0.005, 40);
+    assert_eq!(asked, [vec![20], vec![20]]);
+    assert!(verdict.regressed);
+
+    let (verdict, few) = gate(1.12, 0.12, 20);
+    assert!(!verdict.regressed && few[0] == [20], "{verdict:?}");
+    let (verdict, many) = gate(1.12, 0.12, 320);
+    assert!(verdict.regressed && many[0].iter().sum::<usize>() > 40, "{many:?} {verdict:?}");
+    let said = verdict.notes.iter().filter(|note| note.contains("were measured"));
+    assert_eq!(said.count(), 1, "{:?}", verdict.notes);
+    // As many for its inverse and for no difference: the width alone decides.
+    assert_eq!(gate(1.0 / 1.12, 0.12, 320).1[0], many[0]);
+    assert_eq!(gate(1.0, 0.12, 320).1[0], many[0]);
+    // Half as many again, and no more than allowed.
+    assert_eq!(gate(1.0, 0.5, 40).1[0], [20, 10, 10]);
 }
 
 #[test]
@@ -323,8 +364,7 @@ fn a_fact_that_varies_by_itself_decides_nothing() {
     let mut pairs = pairs(6, 1.0, &mut rng);
     pairs[3].0.rows[0].facts.tokens_hash = Some("sometimes".into());
     pairs[0].1.rows[0].facts.tokens_hash = Some("other".into());
-    let retry = || -> Result<_, GateError> { Ok(None) };
-    let verdict = judge_pairs(&pairs, retry, &GateOptions::default(), Across::default()).unwrap();
+    let verdict = judged(&pairs, None);
     let check = verdict.checks.iter().find(|c| c.outcome == Outcome::Undecided).unwrap();
     assert_eq!(check.metric, "tokens");
     assert!(!verdict.regressed);
@@ -334,10 +374,8 @@ fn a_fact_that_varies_by_itself_decides_nothing() {
 #[test]
 fn the_highest_peak_counts() {
     let mut rng = Rng::new(14);
-    let peak = |pairs: &[(Evidence, Evidence)]| {
-        let retry = || -> Result<_, GateError> { Ok(None) };
-        let options = GateOptions::default();
-        let verdict = judge_pairs(pairs, retry, &options, Across::default()).unwrap();
+    let peak = |pairs: &[Pair]| {
+        let verdict = judged(pairs, None);
         verdict.checks.into_iter().find(|c| c.metric == "peak_bytes").unwrap()
     };
     let mut more = pairs(6, 1.0, &mut rng);
@@ -386,18 +424,14 @@ fn labels_part_the_series_of_a_history() {
 #[test]
 fn what_becomes_random_fails() {
     let mut rng = Rng::new(11);
-    let judged = |pairs: &[(Evidence, Evidence)]| {
-        let retry = || -> Result<_, GateError> { Ok(None) };
-        judge_pairs(pairs, retry, &GateOptions::default(), Across::default()).unwrap()
-    };
     let mut tokens = pairs(6, 1.0, &mut rng);
     tokens[3].1.rows[0].facts.tokens_hash = Some("sometimes".into());
-    let verdict = judged(&tokens);
+    let verdict = judged(&tokens, None);
     assert!(verdict.regressed, "{verdict:?}");
     // An error in any of the pairs counts, not in the first alone.
     let mut failing = pairs(6, 1.0, &mut rng);
     failing[4].1.rows[0].error = Some("device lost".into());
-    let verdict = judged(&failing);
+    let verdict = judged(&failing, None);
     let check = verdict.checks.iter().find(|c| c.metric == "completed").unwrap();
     assert!(verdict.regressed && check.outcome == Outcome::Regressed, "{verdict:?}");
 }

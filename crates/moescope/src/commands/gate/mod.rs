@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use moescope_analysis::gate::{Across, Evidence, GateOptions, Verdict, judge, judge_pairs};
+use moescope_analysis::gate::{Across, Evidence, GateOptions, Look, Verdict, judge, judge_pairs};
 use moescope_trace::{BenchResult, Run};
 
 use crate::ui;
@@ -44,9 +44,13 @@ pub(crate) struct Gate {
     /// Shell command of the new version.
     #[arg(long, requires = "run", value_name = "CMD_B")]
     vs: Option<String>,
-    /// Pairs of --run and --vs; by default what the configuration says, or 10.
+    /// Pairs of --run and --vs to start with; by default what the configuration says, or 10.
     #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
     pairs: Option<u16>,
+    /// Pairs at most: while an interval is wider than the threshold more are measured; by default what the
+    /// configuration says, or 40.
+    #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
+    max_pairs: Option<u16>,
     /// With --run: take the first look as final, without a second one where times look worse.
     #[arg(long, requires = "run")]
     no_retry: bool,
@@ -106,6 +110,9 @@ impl Gate {
         if let Some(pairs) = self.pairs {
             options.pairs = usize::from(pairs);
         }
+        if let Some(pairs) = self.max_pairs {
+            options.max_pairs = usize::from(pairs);
+        }
         let across = Across { devices: self.across_devices, models: self.across_models };
         let verdict = match (&self.base, &self.new, &self.run, &self.vs) {
             (Some(base), Some(new), ..) => {
@@ -118,12 +125,11 @@ impl Gate {
             }
             (.., Some(base), Some(new)) => {
                 let commands = pairs::Commands { base, new };
-                let first = commands.run(options.pairs, "pairs")?;
-                let again = || match self.no_retry {
-                    true => Ok(None),
-                    false => commands.run(options.pairs, "again").map(Some),
+                let measure = |look, count| match look {
+                    Look::Second if self.no_retry => Ok(None),
+                    _ => commands.run(count, look).map(Some),
                 };
-                judge_pairs::<anyhow::Error>(&first, again, &options, across)?
+                judge_pairs::<anyhow::Error>(measure, &options, across)?
             }
             // The arguments require one pair or the other.
             _ => bail!("give BASE and NEW, or --run and --vs"),

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use moescope_analysis::gate::Evidence;
+use moescope_analysis::gate::{Evidence, Look, Pair};
 use moescope_trace::BenchResult;
 
 use crate::ui;
@@ -23,11 +23,7 @@ pub(super) struct Commands<'a> {
 
 impl Commands<'_> {
     /// Runs `count` pairs.
-    pub(super) fn run(
-        &self,
-        count: usize,
-        label: &'static str,
-    ) -> anyhow::Result<Vec<(Evidence, Evidence)>> {
+    pub(super) fn run(&self, count: usize, look: Look) -> anyhow::Result<Vec<Pair>> {
         let folder = Folder::new()?;
         let bar = ProgressBar::with_draw_target(
             Some(2 * count as u64),
@@ -35,7 +31,10 @@ impl Commands<'_> {
         );
         let style = ProgressStyle::with_template("{msg:<24} {wide_bar} {pos}/{len} {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(label);
+        bar.set_message(match look {
+            Look::First => "pairs",
+            Look::Second => "again",
+        });
         let mut pairs = Vec::with_capacity(count);
         for pair in 0..count {
             let one = |command, side| {
