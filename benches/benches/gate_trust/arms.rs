@@ -21,8 +21,8 @@ use moescope_trace::{
 use crate::{Plan, ledger::Kind};
 
 /// What a sample is: a prompt and some tokens after it.
-const PROMPT: u32 = 64;
-const GENERATE: u32 = 16;
+pub(crate) const PROMPT: u32 = 16;
+pub(crate) const GENERATE: u32 = 3;
 
 /// One of several arms over the same weights: where they lie in memory is the same for all.
 struct Shared(Arc<dyn MoeModel>);
@@ -167,6 +167,7 @@ impl Subject {
                 command: Vec::new(),
                 fingerprint: fingerprint.clone(),
                 peaks: None,
+                workload_hash: None,
                 rows: vec![BenchRow { samples: vec![Clone::clone(sample)], ..row.clone() }],
             };
             Evidence::of_bench(name, &[result]).expect("times are positive")

@@ -92,13 +92,22 @@ impl fmt::Display for Line {
 }
 
 impl Ledger {
-    /// With the lines that are in the file already.
-    pub(crate) fn open(path: Option<PathBuf>) -> Self {
-        let Some(path) = path else { return Self { lines: Vec::new(), file: None } };
+    /// With the lines that are in the file already. The first line says how they were made; lines made otherwise
+    /// are no part of this row.
+    pub(crate) fn open(path: Option<PathBuf>, made: &str) -> Result<Self, String> {
+        let Some(path) = path else { return Ok(Self { lines: Vec::new(), file: None }) };
+        let head = format!("# {made}");
         let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some(found) = text.lines().next().filter(|line| *line != head) {
+            return Err(format!("{}: it begins with {found:?}, expected {head:?}", path.display()));
+        }
         let lines = text.lines().filter_map(Line::parse).collect();
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Self { lines, file: Some(file.expect("the file of --out can be written")) }
+        let mut file = file.expect("the file of --out can be written");
+        if text.is_empty() {
+            writeln!(file, "{head}").expect("the file of --out can be written");
+        }
+        Ok(Self { lines, file: Some(file) })
     }
 
     pub(crate) fn has(&self, kind: Kind, number: usize) -> bool {

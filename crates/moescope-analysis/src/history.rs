@@ -56,8 +56,13 @@ pub fn entry(evidence: &Evidence, id: &str, measured_at: &str) -> Entry {
     // Random weights, software adapters, injected faults: numbers that need a label are a series of their own,
     // which says so wherever it is shown, and never points among others.
     let labels = labels(&evidence.fingerprint.model, &evidence.fingerprint.device);
+    let mut workloads: Vec<&str> =
+        evidence.rows.iter().filter_map(|row| row.workload.as_deref()).collect();
+    workloads.dedup();
+    let workload = (!workloads.is_empty()).then(|| format!("workload {}", workloads.join("+")));
     let conditions = std::iter::once(evidence.fingerprint.identity())
         .chain(evidence.task.clone())
+        .chain(workload)
         .chain(labels.into_iter().map(str::to_owned));
     Entry {
         id: id.to_owned(),

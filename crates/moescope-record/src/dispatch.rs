@@ -93,6 +93,8 @@ mod tests {
     /// Known kernels, and a decode pass: the same number every time, more with more layers' work.
     #[test]
     fn launches_on_wgpu() {
+        // What other tests launch would count.
+        let _alone = crate::one_at_a_time();
         let device = Device::wgpu(DeviceKind::DefaultDevice);
         let x = Tensor::<2>::ones([8, 8], &device);
         let products = |n: usize| {

@@ -177,14 +177,21 @@ mod tests {
     /// The work takes its share of the time; a core whose other thread is busy is slower by up to a half.
     #[test]
     fn work_takes_its_share() {
-        let slow = Slow::by(0.5);
-        let once = || {
-            let start = Instant::now();
-            slow.follow((1, 0), Duration::from_millis(4));
-            start.elapsed().as_secs_f64()
-        };
-        let fastest = (0..30).map(|_| once()).fold(f64::INFINITY, f64::min);
-        assert!((0.001..0.004).contains(&fastest), "{fastest}");
+        let _alone = crate::one_at_a_time();
+        // The core may change its speed after the loop was timed: then it is timed anew.
+        let mut seen = Vec::new();
+        let held = (0..5).find_map(|_| {
+            let slow = Slow::by(0.5);
+            let once = || {
+                let start = Instant::now();
+                slow.follow((1, 0), Duration::from_millis(4));
+                start.elapsed().as_secs_f64()
+            };
+            let fastest = (0..30).map(|_| once()).fold(f64::INFINITY, f64::min);
+            seen.push(fastest);
+            (0.001..0.004).contains(&fastest).then_some(slow)
+        });
+        let slow = held.unwrap_or_else(|| panic!("half of 4 ms took {seen:?} s"));
         // One that was interrupted counts as the fastest of its kind.
         slow.follow((1, 0), Duration::from_millis(400));
         assert_eq!(slow.fastest.lock().unwrap()[&(1, 0)], Duration::from_millis(4));

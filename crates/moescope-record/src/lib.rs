@@ -40,3 +40,10 @@ pub use recorder::Keep;
 pub use run::{Progress, RunOptions, Summary, run};
 pub use sampling::Sampling;
 pub use text::Text;
+
+/// For tests that measure times, or count what the whole process does.
+#[cfg(test)]
+pub(crate) fn one_at_a_time() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -289,9 +289,11 @@ mod tests {
         assert!(buffer.is_multiple_of(CHUNK) && buffer >= CHUNK);
     }
 
-    /// Against copying, which reads and writes as much: reading alone is about as fast to twice as fast.
+    /// Against copying, which reads and writes as much: reading alone is about as fast to twice as fast. What
+    /// else the machine does may fall into one of the three; of several attempts one goes undisturbed.
     #[test]
     fn reading_is_as_fast_as_copying() {
+        let _alone = crate::one_at_a_time();
         let n = 64 << 20;
         let from = vec![1_u8; n];
         let mut to = vec![0_u8; n];
@@ -300,54 +302,63 @@ mod tests {
                 .zip(from.par_chunks(CHUNK))
                 .for_each(|(to, from)| to.copy_from_slice(from));
         };
-        let once = || {
+        let mut once = || {
             let start = Instant::now();
             copy(black_box(&from), black_box(&mut to));
             Ok(start.elapsed())
         };
-        let copied = 2.0 * n as f64 / best(once).unwrap().as_secs_f64();
-        let [first, second] = [(); 2].map(|()| cpu_read(n));
-        for read in [first, second] {
-            let ratio = read / copied;
-            assert!((0.3..4.0).contains(&ratio), "read {read:.3e} B/s, copied {copied:.3e} B/s");
-        }
-        assert!((0.4..2.5).contains(&(first / second)), "{first:.3e}, then {second:.3e}");
+        let mut seen = Vec::new();
+        let held = (0..5).any(|_| {
+            let copied = 2.0 * n as f64 / best(&mut once).unwrap().as_secs_f64();
+            let [first, second] = [(); 2].map(|()| cpu_read(n));
+            seen.push([copied, first, second]);
+            let alike = (0.4..2.5).contains(&(first / second));
+            alike && [first, second].iter().all(|read| (0.3..4.0).contains(&(read / copied)))
+        });
+        assert!(held, "B/s copied, read, read again: {seen:?}");
     }
 
     /// The peak is one: no smaller product of the same kind beats it by much, and it is not far above what a
-    /// core can do.
+    /// core can do. Attempts as above: a peak that is too low is so in all of them.
     #[test]
     fn products_on_the_cpu() {
+        let _alone = crate::one_at_a_time();
         let device = Device::flex();
-        let start = Instant::now();
-        let peaks = measure(&device, DeviceType::Cpu, DType::F32).unwrap();
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(20), "{took:?}");
         let x = Tensor::<2>::ones([96, 700], &device);
         let w = Linear::new(Tensor::<2>::ones([900, 700], &device));
-        let smaller = best(|| {
-            let start = Instant::now();
-            black_box(w.forward(x.clone()));
-            Ok(start.elapsed())
-        });
-        let smaller = 2.0 * 96.0 * 700.0 * 900.0 / smaller.unwrap().as_secs_f64();
-        assert!(peaks.flops > 0.6 * smaller, "{:.3e} below {smaller:.3e}", peaks.flops);
         // 2 FMA units of 16 lanes at 6 GHz are the most a core does in f32.
         let most = 64.0 * 6e9 * f64::from(host_info().cores.max(1));
-        assert!(peaks.flops < most, "{:.3e} above {most:.3e}", peaks.flops);
+        let mut seen = Vec::new();
+        let held = (0..5).any(|_| {
+            let start = Instant::now();
+            let peaks = measure(&device, DeviceType::Cpu, DType::F32).unwrap();
+            let took = start.elapsed();
+            let smaller = best(|| {
+                let start = Instant::now();
+                black_box(w.forward(x.clone()));
+                Ok(start.elapsed())
+            });
+            let smaller = 2.0 * 96.0 * 700.0 * 900.0 / smaller.unwrap().as_secs_f64();
+            assert!(peaks.flops < most, "{:.3e} above {most:.3e}", peaks.flops);
+            seen.push((peaks.flops, smaller, took));
+            peaks.flops > 0.6 * smaller && took < Duration::from_secs(20)
+        });
+        assert!(held, "FLOP/s, those of a smaller product, time of the probes: {seen:?}");
     }
 
     /// A software adapter has the processor's memory and its arithmetic.
     #[test]
     fn peaks_on_wgpu() {
+        let _alone = crate::one_at_a_time();
         let (adapter, _) = device::choose(DeviceChoice::Wgpu(None)).unwrap();
         let kind = device_info(&adapter).device_type;
         let peaks = measure(&adapter.open(), kind, DType::F32).unwrap();
         assert!((1e7..1e14).contains(&peaks.read_bytes_per_second), "{peaks:?}");
         assert!((1e6..1e16).contains(&peaks.flops), "{peaks:?}");
         if kind == DeviceType::Software {
-            let cpu = measure(&Device::flex(), DeviceType::Cpu, DType::F32).unwrap();
-            assert!(peaks.flops < 4.0 * cpu.flops, "{peaks:?}, the CPU {cpu:?}");
+            let cpu = || measure(&Device::flex(), DeviceType::Cpu, DType::F32).unwrap().flops;
+            let cpu = (0..3).map(|_| cpu()).fold(0.0, f64::max);
+            assert!(peaks.flops < 4.0 * cpu, "{peaks:?}, the CPU {cpu:.3e} FLOP/s");
         }
     }
 }

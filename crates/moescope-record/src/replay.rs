@@ -63,6 +63,11 @@ impl Recorded {
         &self.tokens
     }
 
+    /// Experts of every row `[T, K]` in rank order, for each MoE layer.
+    pub(crate) fn experts(&self) -> &[Vec<u16>] {
+        &self.experts
+    }
+
     /// Checks that a model can be made to route like this run: each of its MoE layers is one of the run's,
     /// with as many experts, of which a token uses as many, and its vocabulary holds the tokens. The run may
     /// have more layers: a model cut to its first ones can replay a run of the whole.

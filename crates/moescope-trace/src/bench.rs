@@ -37,6 +37,10 @@ pub struct BenchResult {
     /// What this device reads and computes at most, where measured.
     #[serde(default)]
     pub peaks: Option<Peaks>,
+    /// Hash of what the workload gives to read: tokens, and in a replay the experts that are forced. Rows of
+    /// one name and other hashes did different work. Unknown in results of versions before it.
+    #[serde(default)]
+    pub workload_hash: Option<String>,
     /// One row per configuration.
     pub rows: Vec<BenchRow>,
 }
@@ -133,6 +137,9 @@ pub struct Facts {
     /// The same under uniform routing: E (1 - (1 - k/E)^T) for the T tokens of such a pass.
     #[serde(default)]
     pub distinct_expected: Option<f64>,
+    /// Both of every MoE layer, in order of layers; empty in results of versions before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distinct_by_layer: Vec<LayerExperts>,
     /// Most bytes in use in the device's pools.
     #[serde(default)]
     pub peak_bytes_in_use: Option<u64>,
@@ -151,6 +158,17 @@ pub struct Facts {
     /// Other numbers by name, shown and not judged.
     #[serde(default)]
     pub other: BTreeMap<String, f64>,
+}
+
+/// Distinct experts that a pass touches in one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerExperts {
+    /// Index of the layer in the model.
+    pub layer: u16,
+    /// As counted, mean over passes.
+    pub measured: f64,
+    /// Under uniform routing.
+    pub expected: f64,
 }
 
 impl Facts {

@@ -11,7 +11,7 @@ mod model;
 mod quantity;
 mod ui;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser;
 
@@ -32,13 +32,18 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MOESCOPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match Cli::parse().command.execute() {
+    match Cli::parse_from(std::env::args_os().map(as_llama_bench)).command.execute() {
         Ok(code) => code,
         Err(error) => {
             print_error(&error);
             ExitCode::from(2)
         }
     }
+}
+
+/// llama-bench has an option `-pg`, which users of it will type: ours is `--pg`. As `-p g` it means nothing.
+fn as_llama_bench(argument: OsString) -> OsString {
+    if argument == "-pg" { "--pg".into() } else { argument }
 }
 
 /// Vulkan's device-selection layer asks a display server which GPU it uses and prints an error where a

@@ -25,6 +25,8 @@ pub(crate) fn chromium() -> Command {
         "--disable-component-update",
         "--disable-sync",
         "--disable-quic",
+        // Containers have little of it, and a page that needs more dies.
+        "--disable-dev-shm-usage",
         "--enable-logging=stderr",
     ]);
     command

@@ -94,8 +94,19 @@ impl Browser {
         let scheme = if dark { "dark" } else { "light" };
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
         self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
-        self.call("Page.navigate", json!({"url": format!("file://{}", page.display())}));
-        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+        let url = format!("file://{}", page.display());
+        let loader = self.call("Page.navigate", json!({"url": url}))["loaderId"].take();
+        // The page before may still tell that it was loaded: what counts comes after this one was begun.
+        let loaded = |events: &[Value]| {
+            let begun = events.iter().position(|event| {
+                event["method"] == "Page.frameNavigated"
+                    && event["params"]["frame"]["loaderId"] == loader
+            });
+            begun.is_some_and(|at| {
+                events[at..].iter().any(|event| event["method"] == "Page.loadEventFired")
+            })
+        };
+        while !loaded(&self.events) {
             let event = self.message();
             self.events.push(event);
         }

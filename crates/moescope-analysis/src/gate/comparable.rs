@@ -71,6 +71,19 @@ pub enum GateError {
         /// What that did.
         new_task: String,
     },
+    /// Rows of one name over other tokens.
+    #[error(
+        "row {row} of {base} and of {new} read different tokens: other prompts, another seed, or another recorded \
+         run; measure both with the same workload"
+    )]
+    Workload {
+        /// Name of the base.
+        base: String,
+        /// Name of the new one.
+        new: String,
+        /// The row.
+        row: String,
+    },
     /// Nothing to judge.
     #[error("{name}: nothing was measured that could be compared")]
     Empty {
@@ -149,6 +162,14 @@ pub fn comparable(
         let (base_rows, new_rows) = (rows(base), rows(new));
         let (base, new) = names();
         return Err(GateError::Rows { base, base_rows, new, new_rows });
+    }
+    for row in &base.rows {
+        let read = new.row(&row.name).and_then(|other| other.workload.as_ref());
+        if row.workload.as_ref().zip(read).is_some_and(|(base, new)| base != new) {
+            let row = row.name.clone();
+            let (base, new) = names();
+            return Err(GateError::Workload { base, new, row });
+        }
     }
     for (one, other, whose) in [(base, new, &new.name), (new, base, &base.name)] {
         for row in one.rows.iter().filter(|row| other.row(&row.name).is_none()) {

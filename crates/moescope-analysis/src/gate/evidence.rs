@@ -55,6 +55,8 @@ impl fmt::Display for Kind {
 pub struct Row {
     /// Its name: `text pp128 tg64 b1`, `all prompts`.
     pub name: String,
+    /// Hash of what it read, where a bench says so.
+    pub workload: Option<String>,
     /// Why it has no or not all samples.
     pub error: Option<String>,
     /// What does not depend on time.
@@ -132,6 +134,7 @@ impl Evidence {
                 let at = *at_of.entry(key.clone()).or_insert_with(|| {
                     evidence.rows.push(Row {
                         name: key,
+                        workload: result.workload_hash.clone(),
                         error: None,
                         facts: row.facts.clone(),
                         times: Vec::new(),
@@ -139,6 +142,10 @@ impl Evidence {
                     evidence.rows.len() - 1
                 });
                 let to = &mut evidence.rows[at];
+                if to.workload != result.workload_hash {
+                    let (base, new) = (format!("the first result of {name}"), "a later one".into());
+                    return Err(GateError::Workload { base, new, row: to.name.clone() });
+                }
                 to.facts.raise_peaks(&row.facts);
                 to.error = to.error.take().or_else(|| row.error.clone());
                 if let Some(fact) = to.facts.disagreement(&row.facts) {
@@ -165,6 +172,7 @@ impl Evidence {
         let data = RunData::load(run)?;
         let mut row = Row {
             name: "all prompts".into(),
+            workload: None,
             error: data.partial.then(|| "the run is partial".into()),
             facts: facts_of(&data),
             times: Vec::new(),

@@ -21,6 +21,7 @@ mod ranks;
 mod shift;
 mod signed_rank;
 mod spread;
+mod stretches;
 
 pub use changes::{Change, ChangeOptions, changes, divergence};
 pub use mann_whitney::mann_whitney;
@@ -78,9 +79,9 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
 }
 
 /// Each value as often as its weight says; ascending values stay ascending.
-fn repeat(values: &[f64], weights: &[u16], out: &mut Vec<f64>) {
+fn repeat(values: &[f64], weights: impl IntoIterator<Item = u16>, out: &mut Vec<f64>) {
     out.clear();
-    for (&value, &weight) in values.iter().zip(weights) {
+    for (&value, weight) in values.iter().zip(weights) {
         out.extend(std::iter::repeat_n(value, usize::from(weight)));
     }
 }

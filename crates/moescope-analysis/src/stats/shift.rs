@@ -6,7 +6,10 @@
 //! exponential is a ratio. It belongs to the rank tests beside it, is as robust against stray samples
 //! as a median, and wastes less than a median does of few samples.
 
-use super::{median, repeat};
+use super::{
+    median, repeat,
+    stretches::{Resampled, wider},
+};
 use crate::bootstrap::Resamples;
 
 /// A ratio and its interval.
@@ -24,28 +27,64 @@ const RESAMPLES: usize = 2000;
 /// Seed of the resampling.
 const SEED: u64 = 0x6d6f_6573_636f_7065;
 
-/// How much larger the values of `new` are than those of `base`, samples independent of each other.
-/// `None` where a sample is empty or a value is not positive.
+/// How much larger the values of `new` are than those of `base`, both in the order they were taken. From 20
+/// values on each side stretches of consecutive ones are resampled as well as single ones, as in
+/// [`super::median_interval`]. `None` where a sample is empty or a value is not positive.
 pub fn ratio_of(base: &[f64], new: &[f64]) -> Option<Ratio> {
-    let (base, new) = (logarithms(base)?, logarithms(new)?);
-    let value = two_samples(&base, &new);
-    let resamples =
-        [Resamples::new(base.len(), RESAMPLES, SEED), Resamples::new(new.len(), RESAMPLES, !SEED)];
-    let [of_base, of_new] = &resamples;
-    let drawn = of_base.len().min(of_new.len());
+    let (base, new) = (Ascending::of(base)?, Ascending::of(new)?);
+    let value = two_samples(&base.logarithms, &new.logarithms);
+    let (of_base, of_new) = (base.resampled(SEED), new.resampled(!SEED));
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    let mut values: Vec<f64> = (0..drawn)
-        .map(|r| {
-            repeat(&base, of_base.weights(r), &mut a);
-            repeat(&new, of_new.weights(r), &mut b);
-            two_samples(&a, &b)
-        })
-        .collect();
-    let fewer = if base.len() <= new.len() { of_base } else { of_new };
-    Some(exponentials(value, fewer, &mut values))
+    let interval = |(of_base, of_new): (&Resampled, &Resampled)| {
+        let drawn = of_base.resamples().len().min(of_new.resamples().len());
+        let mut values: Vec<f64> = (0..drawn)
+            .map(|r| {
+                base.repeat(of_base, r, &mut a);
+                new.repeat(of_new, r, &mut b);
+                two_samples(&a, &b)
+            })
+            .collect();
+        let [fewer, _] = by_units(of_base.resamples(), of_new.resamples());
+        fewer.interval(value, &mut values, (f64::MIN, f64::MAX))
+    };
+    let interval = of_base.iter().zip(&of_new).map(interval).fold(None, wider);
+    Some(exponentials(value, interval))
 }
 
-/// How much larger the second of each pair is than the first. `None` where there is no pair or a value
+/// The one of fewer units first.
+fn by_units<'a>(a: &'a Resamples, b: &'a Resamples) -> [&'a Resamples; 2] {
+    if a.units() <= b.units() { [a, b] } else { [b, a] }
+}
+
+/// Logarithms of samples in ascending order, and where each was in time.
+struct Ascending {
+    logarithms: Vec<f64>,
+    places: Vec<usize>,
+}
+
+impl Ascending {
+    fn of(values: &[f64]) -> Option<Self> {
+        let mut both: Vec<(f64, usize)> =
+            values.iter().enumerate().map(|(place, value)| (value.ln(), place)).collect();
+        both.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let fine = !both.is_empty() && both.iter().all(|(log, _)| log.is_finite());
+        let (logarithms, places) = both.into_iter().unzip();
+        fine.then_some(Ascending { logarithms, places })
+    }
+
+    fn resampled(&self, seed: u64) -> Vec<Resampled> {
+        Resampled::both(self.places.len(), RESAMPLES, seed)
+    }
+
+    /// Resample `r`, ascending.
+    fn repeat(&self, resampled: &Resampled, r: usize, out: &mut Vec<f64>) {
+        let weights = self.places.iter().map(|&place| resampled.weight(r, place));
+        repeat(&self.logarithms, weights, out);
+    }
+}
+
+/// How much larger the second of each pair is than the first. What changes slowly meets both of a pair, so
+/// the ratios are taken for independent. `None` where there is no pair or a value
 /// is not positive.
 pub fn ratio_of_pairs(pairs: &[(f64, f64)]) -> Option<Ratio> {
     let ratios: Vec<f64> = pairs.iter().map(|(base, new)| new / base).collect();
@@ -55,11 +94,13 @@ pub fn ratio_of_pairs(pairs: &[(f64, f64)]) -> Option<Ratio> {
     let mut drawn = Vec::new();
     let mut values: Vec<f64> = (0..resamples.len())
         .map(|r| {
-            repeat(&ratios, resamples.weights(r), &mut drawn);
+            repeat(&ratios, resamples.weights(r).iter().copied(), &mut drawn);
             one_sample(&drawn)
         })
         .collect();
-    Some(exponentials(one_sample(&ratios), &resamples, &mut values))
+    let value = one_sample(&ratios);
+    let interval = resamples.interval(value, &mut values, (f64::MIN, f64::MAX));
+    Some(exponentials(value, interval))
 }
 
 /// Logarithms in ascending order; `None` for an empty list or a value that has none.
@@ -69,8 +110,7 @@ fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
     (!logs.is_empty() && logs.iter().all(|log| log.is_finite())).then_some(logs)
 }
 
-fn exponentials(value: f64, resamples: &Resamples, values: &mut Vec<f64>) -> Ratio {
-    let interval = resamples.interval(value, values, (f64::MIN, f64::MAX));
+fn exponentials(value: f64, interval: Option<(f64, f64)>) -> Ratio {
     Ratio { value: value.exp(), interval: interval.map(|(low, high)| (low.exp(), high.exp())) }
 }
 

@@ -95,6 +95,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
         command: vec![],
         fingerprint: fingerprint(),
         peaks: None,
+        workload_hash: None,
         rows: vec![row(16, 1e6, rng), row(64, 2e6, rng)],
     }
 }
@@ -173,14 +174,17 @@ fn certain_and_small_is_no_regression() {
 #[test]
 fn a_disturbance_in_one_half_is_suspected_only() {
     let mut rng = Rng::new(4);
-    let base = bench(20, |_| 1.0, &mut rng);
-    let new = bench(20, |at| if at < 9 { 1.0 } else { 1.4 }, &mut rng);
+    let base = bench(18, |_| 1.0, &mut rng);
+    let new = bench(18, |at| if at < 8 { 1.0 } else { 1.4 }, &mut rng);
     let verdict = compare(&base, &new);
     assert!(!verdict.regressed, "{verdict:?}");
     assert_eq!(outcomes(&verdict, false), vec![Outcome::Suspected; 4]);
+    // More samples do not make it more certain.
+    let long = bench(60, |at| if at < 27 { 1.0 } else { 1.4 }, &mut rng);
+    assert!(!compare(&bench(60, |_| 1.0, &mut rng), &long).regressed);
 
     // The same with a second pair of files: they decide.
-    let slow = bench(20, |_| 1.2, &mut rng);
+    let slow = bench(18, |_| 1.2, &mut rng);
     let options = GateOptions::default();
     let again = |second: &BenchResult| {
         let retry = (&evidence(&base), &evidence(second));
@@ -450,6 +454,35 @@ fn appended_results_that_disagree_are_an_error_of_their_row() {
     let evidence = together(&second);
     assert!(evidence.rows[0].error.is_none());
     assert!(evidence.rows[1].error.as_ref().unwrap().contains("routing"));
+}
+
+/// `text` is a name: what it was is in the hash.
+#[test]
+fn other_tokens_do_not_compare() {
+    let mut rng = Rng::new(16);
+    let of = |hash: Option<&str>, rng: &mut Rng| {
+        let mut result = bench(6, |_| 1.0, rng);
+        result.workload_hash = hash.map(str::to_owned);
+        result
+    };
+    let [one, same, other, unknown] =
+        [Some("a"), Some("a"), Some("b"), None].map(|hash| of(hash, &mut rng));
+    let judged = |new: &BenchResult| {
+        let options = GateOptions::default();
+        judge(&evidence(&one), &evidence(new), None, &options, Across::default())
+    };
+    assert!(judged(&same).is_ok() && judged(&unknown).is_ok());
+    let error = judged(&other).unwrap_err().to_string();
+    assert!(error.contains("different tokens") && error.contains("text pp16 tg8 b1"), "{error}");
+    assert!(Evidence::of_bench("file", &[one.clone(), same]).is_ok());
+    let error = Evidence::of_bench("file", &[one.clone(), other.clone()]).unwrap_err().to_string();
+    assert!(error.contains("the first result of file"), "{error}");
+    // And are a series of their own in a history.
+    let conditions = |bench: &BenchResult| {
+        moescope_analysis::history::entry(&evidence(bench), &bench.id, &bench.created_at).conditions
+    };
+    assert_ne!(conditions(&one), conditions(&other));
+    assert!(conditions(&one).contains("workload a"), "{}", conditions(&one));
 }
 
 /// What random or rumoured models measure is called that.

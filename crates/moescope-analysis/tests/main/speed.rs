@@ -51,6 +51,19 @@ fn growth<T>(inputs: [&T; 2], rounds: usize, work: impl Fn(&T)) -> f64 {
     ratio(0).min(ratio(rounds / 2))
 }
 
+/// The least growth of up to four attempts, which end where it is below [`DOUBLING`]: what else the machine
+/// does may make one look worse, and a quadratic step is there in all of them.
+fn doubling<T>(inputs: [&T; 2], rounds: usize, work: impl Fn(&T)) -> f64 {
+    let mut least = f64::INFINITY;
+    for _ in 0..4 {
+        least = least.min(growth(inputs, rounds, &work));
+        if least < DOUBLING {
+            break;
+        }
+    }
+    least
+}
+
 /// Most that twice the trace may take. Linear work takes 2 and quadratic work 4 times as long.
 const DOUBLING: f64 = 2.5;
 
@@ -79,7 +92,7 @@ fn twice_the_trace_takes_twice_as_long() {
     for (what, twice) in [("sequences twice as long", &longer), ("twice as many sequences", &more)]
     {
         assert_eq!(twice.len(), 2 * data.len());
-        let times = growth([&data, twice], 5, all);
+        let times = doubling([&data, twice], 5, all);
         println!("{what}: {times:.2} times the time");
         assert!(times < DOUBLING, "{what}: {times:.2} times the time");
     }
@@ -93,13 +106,13 @@ fn quadratic_work_is_seen() {
         black_box(numbers.iter().map(equal).sum::<usize>());
     };
     let numbers = |n: u32| (0..n).map(|n| n.wrapping_mul(2_654_435_761)).collect::<Vec<u32>>();
-    let times = growth([&numbers(4_000), &numbers(8_000)], 9, pairs);
+    let times = doubling([&numbers(4_000), &numbers(8_000)], 25, pairs);
     assert!(times > DOUBLING, "{times:.2} times the time");
     // Steps that wait for each other and read nothing: a list that just leaves a cache grows by more than its
     // length.
     let steps = |steps: &u32| {
         black_box((0..*steps).fold(1u32, |x, n| (x ^ n).wrapping_mul(2_654_435_761)));
     };
-    let times = growth([&4_000_000, &8_000_000], 9, steps);
+    let times = doubling([&4_000_000, &8_000_000], 9, steps);
     assert!(times < DOUBLING, "{times:.2} times the time");
 }

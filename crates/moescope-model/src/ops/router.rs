@@ -246,6 +246,8 @@ mod tests {
         weights: Vec<f64>,
         entropy: f64,
         margin: f64,
+        /// Least distance between scores whose order decides something.
+        closest: f64,
     }
 
     fn plain(logits: &[f32], rule: RouterRule, correction: &[f32], scale: &[f32]) -> Plain {
@@ -268,7 +270,8 @@ mod tests {
         let size = choice.len() / count;
         let merit = |group: &[f64]| falling(group).iter().take(2).map(|&i| group[i]).sum::<f64>();
         let merits: Vec<f64> = choice.chunks(size).map(merit).collect();
-        let kept = &falling(&merits)[..chosen];
+        let by_merit = falling(&merits);
+        let kept = &by_merit[..chosen];
         let allowed = falling(&choice).into_iter().filter(|e| kept.contains(&(e / size)));
         let allowed: Vec<usize> = allowed.collect();
         let experts = allowed[..rule.top_k].to_vec();
@@ -277,7 +280,10 @@ mod tests {
         let weight = |&e: &usize| scores[e] / norm * f64::from(rule.scale * scale[e]);
         let next = allowed.get(rule.top_k).map_or(0.0, |&e| choice[e]);
         let entropy = |s: &f64| -s / total * (s / total).ln();
+        let of_experts = allowed.windows(2).take(rule.top_k).map(|e| choice[e[0]] - choice[e[1]]);
+        let of_groups = by_merit.get(chosen).map(|&first| merits[kept[chosen - 1]] - merits[first]);
         Plain {
+            closest: of_experts.chain(of_groups).fold(f64::INFINITY, f64::min),
             weights: experts.iter().map(weight).collect(),
             entropy: scores.iter().map(entropy).sum(),
             margin: choice[experts[rule.top_k - 1]] - next,
@@ -286,6 +292,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// The kernel and the composition, for any rule, k = 1 and k = E among them.
         #[test]
         fn every_rule_chooses_as_written(
@@ -306,7 +314,7 @@ mod tests {
                 renormalise,
                 scale: 2.5,
             };
-            // Apart from each other: ties could go either way.
+            // Equal values are apart from each other; others may come close by chance.
             let logits: Vec<f32> =
                 values[..t * e].iter().enumerate().map(|(i, x)| x + (i % e) as f32 * 1e-3).collect();
             let per_expert = |on: bool, from: usize, factor: f32, other: f32| -> Vec<f32> {
@@ -334,6 +342,10 @@ mod tests {
                 let (experts, weights) = (ints(choice.experts), floats(choice.weights));
                 for (i, logits) in logits.chunks(e).enumerate() {
                     let want = plain(logits, rule, &correction, &scale);
+                    // Nearer than f32 can tell apart: either order is right.
+                    if want.closest < 2e-6 {
+                        continue;
+                    }
                     let k = rule.top_k;
                     prop_assert_eq!(&experts[i * k..][..k], &want.experts[..]);
                     for (got, want) in weights[i * k..].iter().zip(&want.weights) {

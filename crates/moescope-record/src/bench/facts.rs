@@ -5,7 +5,7 @@ use moescope_model::{
     Component, DType, KvCache, ModelSpec, MoeModel, Observer, Routing,
     footprint::{Distinct, PassShape, flops, traffic},
 };
-use moescope_trace::bench::{Configuration, Facts};
+use moescope_trace::bench::{Configuration, Facts, LayerExperts};
 
 use super::{pass::Inputs, rss::PeakRss, session::Arm};
 use crate::{
@@ -55,15 +55,19 @@ pub(super) fn observe(
         facts.load_variation = mean(loads.iter().filter_map(Load::variation));
         // Those of decode passes, or of the prompt where there are none.
         let phase = usize::from(configuration.generate > 0);
-        facts.distinct_experts = mean(loads.iter().map(|load| load.distinct(phase)));
         let together = match configuration.generate {
             0 => f64::from(configuration.batch) * f64::from(configuration.prompt),
             _ => f64::from(configuration.batch),
         };
-        facts.distinct_expected = mean(spec.moe.iter().map(|moe| {
+        let layers = spec.moe.iter().zip(&loads).map(|(moe, load)| {
             let (experts, top_k) = (f64::from(moe.experts), f64::from(moe.top_k));
-            experts * (1.0 - (1.0 - top_k / experts).powf(together))
-        }));
+            let expected = experts * (1.0 - (1.0 - top_k / experts).powf(together));
+            LayerExperts { layer: moe.layer, measured: load.distinct(phase), expected }
+        });
+        let layers: Vec<LayerExperts> = layers.collect();
+        facts.distinct_experts = mean(layers.iter().map(|layer| layer.measured));
+        facts.distinct_expected = mean(layers.iter().map(|layer| layer.expected));
+        facts.distinct_by_layer = layers;
     }
     needs(&mut facts, spec, dtype, configuration, &loads);
     facts.peak_bytes_in_use = watch.in_use;
@@ -98,7 +102,7 @@ fn needs(facts: &mut Facts, spec: &ModelSpec, dtype: DType, row: &Configuration,
 }
 
 /// Enough of a hash to tell results apart.
-fn short(hasher: &blake3::Hasher) -> String {
+pub(super) fn short(hasher: &blake3::Hasher) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

@@ -6,6 +6,8 @@ use moescope_trace::{
     bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, Peaks},
 };
 
+use super::workload::Workload;
+
 /// When a bench starts.
 pub fn now() -> DateTime<Utc> {
     Utc::now()
@@ -17,6 +19,7 @@ pub fn result(
     command: Vec<String>,
     fingerprint: Fingerprint,
     peaks: Option<Peaks>,
+    workload: &Workload,
     rows: Vec<BenchRow>,
 ) -> BenchResult {
     let seed = format!("{started:?} {} {command:?}", std::process::id());
@@ -28,6 +31,7 @@ pub fn result(
         command,
         fingerprint,
         peaks,
+        workload_hash: Some(workload.hash()),
         rows,
     }
 }

@@ -143,6 +143,10 @@ fn rows_have_what_was_asked_for() {
         let distinct = facts.distinct_experts.unwrap();
         let most = (u32::from(top_k) * together).min(u32::from(experts));
         assert!(distinct >= f64::from(top_k) && distinct <= f64::from(most), "{distinct} {most}");
+        let layers = &facts.distinct_by_layer;
+        assert!(layers.iter().map(|l| l.layer).eq(spec.moe.iter().map(|moe| moe.layer)));
+        let sum: f64 = layers.iter().map(|l| l.measured).sum();
+        assert!((sum / layers.len() as f64 - distinct).abs() < 1e-9, "{layers:?}");
         // Of the weights at most all are read, once for the whole batch, and keys and values are few.
         let all = model.spec().bytes(DType::F32) as f64 * 1.5;
         assert_eq!(facts.bytes_per_token.is_some(), asked.generate > 0);

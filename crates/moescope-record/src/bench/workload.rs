@@ -8,7 +8,7 @@
 use moescope_model::{ModelSpec, check_ids};
 use moescope_trace::Run;
 
-use super::{error::BenchError, rng::Rng};
+use super::{error::BenchError, facts::short, rng::Rng};
 use crate::{error::Result, replay::Recorded};
 
 /// Ids, and for a replay the experts of each.
@@ -62,6 +62,26 @@ impl Workload {
     /// `text`, `random` or `replay`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Hash of all there is to read.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.name.as_bytes());
+        let mut add = |id: u32| {
+            hasher.update(&id.to_le_bytes());
+        };
+        match &self.source {
+            Source::Stream(tokens) => tokens.iter().for_each(|&id| add(id)),
+            Source::Random { vocab, seed } => {
+                [*vocab as u32, *seed as u32, (*seed >> 32) as u32].into_iter().for_each(add);
+            }
+            Source::Replay(recorded) => {
+                let experts = recorded.experts().iter().flatten().map(|&id| u32::from(id));
+                recorded.tokens().iter().copied().chain(experts).for_each(add);
+            }
+        }
+        short(&hasher)
     }
 
     /// Tokens before the stream starts over; `None` where it never does.
@@ -139,5 +159,10 @@ mod tests {
         draw(1).iter().for_each(|&id| counts[id as usize] += 1);
         assert!(counts.iter().all(|&count| (60..140).contains(&count)), "{counts:?}");
         assert_ne!(draw(1), draw(2));
+        let hash = |source| Workload { name: "random", source }.hash();
+        let [one, two] = [1, 1 << 32].map(|seed| hash(Source::Random { vocab: 64, seed }));
+        assert_ne!(one, two);
+        assert_eq!(one, hash(Source::Random { vocab: 64, seed: 1 }));
+        assert_ne!(hash(Source::Stream(vec![1, 2])), hash(Source::Stream(vec![2, 1])));
     }
 }

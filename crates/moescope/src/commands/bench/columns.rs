@@ -153,6 +153,17 @@ pub(super) const COLUMNS: &[Column] = &[
         shown: |row, _| row.facts.distinct_experts.map(|n| format!("{n:.1}")),
     },
     Column {
+        name: "distinct_by_layer",
+        head: "by layer",
+        table: Facts,
+        value: |row, _| {
+            let layers = row.facts.distinct_by_layer.iter();
+            let counts: Vec<Value> = layers.map(|layer| layer.measured.into()).collect();
+            (!counts.is_empty()).then(|| counts.into())
+        },
+        shown: |row, _| layers(row),
+    },
+    Column {
         name: "distinct_expected",
         head: "if even",
         table: Facts,
@@ -216,6 +227,13 @@ pub(super) const COLUMNS: &[Column] = &[
         shown: |row, _| row.facts.routing_hash.as_deref().map(short),
     },
 ];
+
+/// Least and most distinct experts of a layer; one number where all are alike.
+fn layers(row: &BenchRow) -> Option<String> {
+    let counts = || row.facts.distinct_by_layer.iter().map(|layer| layer.measured);
+    let [low, high] = [counts().reduce(f64::min)?, counts().reduce(f64::max)?];
+    Some(if low == high { format!("{low:.1}") } else { format!("{low:.1} to {high:.1}") })
+}
 
 fn number(value: Option<f64>) -> Option<Value> {
     value.filter(|value| value.is_finite()).map(Value::from)

@@ -54,7 +54,7 @@ pub(crate) struct Bench {
     /// Tokens to generate, a row each; 0 is none.
     #[arg(short = 'n', long = "generate", default_value = "128", value_name = "LIST")]
     generate: Numbers,
-    /// A prompt and a generation after it in one row; may be given several times.
+    /// A prompt and a generation after it in one row; may be given several times. -pg does as well.
     #[arg(long = "pg", value_name = "P,G")]
     pairs: Vec<Pair>,
     /// Tokens in the cache before the measurement.
@@ -207,7 +207,8 @@ impl Bench {
             .and_then(|found| found.inspect_err(|e| ui::note(format!("no MBU, no MFU: {e}"))).ok());
         let Measured { mut arms, interrupted, .. } = measured;
         let rows = arms.pop().unwrap_or_default();
-        let result = result::result(started, ui::command_line(), fingerprint, peaks, rows);
+        let result =
+            result::result(started, ui::command_line(), fingerprint, peaks, &workload, rows);
         let energy_ns = meter.map_or(0, |meter| summary::energy_ns(meter.source()));
         let printed = Printed { result: &result, labels: &labels, energy_ns };
         if let Some(file) = &mut file {
