@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Type of the weights on the device (`--dtype`).
 ///
-/// The residual stream, norms, router, softmax and accumulations are f32 whatever the weights are.
+/// The residual stream, norms, router, softmax and accumulations are f32 whatever the weights are. On a GPU
+/// what a weight is multiplied with is rounded to its type for the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {

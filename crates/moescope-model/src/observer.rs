@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::{
     forced::ForcedExperts,
-    ops::router::{Choice, spread},
+    ops::router::{Choice, trace},
 };
 
 /// Routing of one MoE layer for the tokens of one forward pass.
@@ -36,9 +36,10 @@ impl Routing {
         Routing { layer, probs, scores, experts, weights, output_norms }
     }
 
-    /// Entropy (nats) and margin of the decision, `[T]` each; see [`spread`].
-    pub fn spread(&self) -> (Tensor<1>, Tensor<1>) {
-        spread(self.probs.clone(), self.scores.clone(), self.experts.clone())
+    /// The decision as it is recorded, `[T, 2 K + 2]`: experts, weights, entropy (nats), margin; see [`trace`].
+    pub fn trace(&self) -> Tensor<2> {
+        let (probs, scores) = (self.probs.clone(), self.scores.clone());
+        trace(probs, scores, self.experts.clone(), self.weights.clone())
     }
 }
 

@@ -303,3 +303,9 @@ fn weights_in_many_tensors_on_wgpu() {
 fn bundled_model_on_wgpu() {
     bundled(&wgpu(), DType::F32, 2e-3);
 }
+
+/// The one type narrower than f32 that GPUs multiply everywhere.
+#[test]
+fn bundled_model_in_f16_on_wgpu() {
+    bundled(&wgpu(), DType::F16, 1e-2);
+}

@@ -112,6 +112,15 @@ pub enum RecordError {
         /// Why not.
         reason: String,
     },
+    /// A router's scores are not numbers, so it chose nothing.
+    #[error(
+        "layer {layer}: the router computed no numbers (NaN), so no expert was chosen; the weights or \
+         activations overflowed (--dtype f32 has the widest range)"
+    )]
+    NoExpert {
+        /// Index among all decoder layers.
+        layer: u16,
+    },
     /// The device failed while running.
     #[error("the device failed: {0}")]
     Device(String),

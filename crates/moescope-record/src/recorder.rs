@@ -238,64 +238,45 @@ fn empty_routing(keep: Keep) -> RoutingColumns {
     }
 }
 
-/// Routing of one pass on the device, ready to be read.
+/// Routing of one pass on the device, ready to be read: few numbers per layer, in one transaction.
 struct Handles {
-    /// Layers, in order.
-    layers: Vec<u16>,
     /// Experts and experts per token; the layers of a model agree.
     experts: usize,
     top_k: usize,
-    /// One group of tensors per read: all layers joined on a GPU, layer by layer on the CPU, where a
-    /// read is only a look.
-    groups: Vec<Group>,
+    layers: Vec<LayerHandles>,
 }
 
-struct Group {
-    experts: Tensor<2, Int>,
-    weights: Tensor<2>,
-    entropy: Tensor<1>,
-    margin: Tensor<1>,
+struct LayerHandles {
+    layer: u16,
+    /// See [`Routing::trace`].
+    trace: Tensor<2>,
     probs: Option<Tensor<2>>,
     output_norms: Option<Tensor<2>>,
 }
 
 impl Handles {
     fn of(routed: Vec<Routing>, keep: Keep) -> Self {
-        let layers = routed.iter().map(|r| r.layer).collect();
         let (experts, top_k) =
             routed.first().map_or((0, 0), |r| (r.probs.dims()[1], r.weights.dims()[1]));
-        let mut groups: Vec<Group> = routed
-            .into_iter()
-            .map(|r| {
-                let (entropy, margin) = r.spread();
-                Group {
-                    experts: r.experts,
-                    weights: r.weights,
-                    entropy,
-                    margin,
-                    probs: keep.probs.then_some(r.probs),
-                    output_norms: r.output_norms.filter(|_| keep.output_norms),
-                }
-            })
-            .collect();
-        if groups.len() > 1 && !ops::on_cpu(&groups[0].weights.device()) {
-            groups = vec![Group::join(groups)];
-        }
-        Handles { layers, experts, top_k, groups }
+        let layers = routed.into_iter().map(|r| LayerHandles {
+            layer: r.layer,
+            trace: r.trace(),
+            probs: keep.probs.then_some(r.probs),
+            output_norms: r.output_norms.filter(|_| keep.output_norms),
+        });
+        Handles { experts, top_k, layers: layers.collect() }
     }
 
     /// Queues every tensor to be read and says how the data will come.
     fn register(self, reads: &mut Reads) -> Layout {
-        let groups = self.groups.len();
-        for group in self.groups {
-            reads.int(group.experts);
-            reads.float(group.weights);
-            reads.float(group.entropy);
-            reads.float(group.margin);
-            group.probs.into_iter().for_each(|probs| reads.float(probs));
-            group.output_norms.into_iter().for_each(|norms| reads.float(norms));
-        }
-        Layout { layers: self.layers, experts: self.experts, top_k: self.top_k, groups }
+        let (experts, top_k) = (self.experts, self.top_k);
+        let queue = |layer: LayerHandles| {
+            reads.float(layer.trace);
+            layer.probs.into_iter().for_each(|probs| reads.float(probs));
+            layer.output_norms.into_iter().for_each(|norms| reads.float(norms));
+            layer.layer
+        };
+        Layout { experts, top_k, layers: self.layers.into_iter().map(queue).collect() }
     }
 }
 
@@ -314,69 +295,59 @@ pub(crate) fn read_experts(
         return Ok(Vec::new());
     }
     let mut data = reads.execute()?.into_iter();
-    layers.into_iter().map(|layer| Ok((layer, experts(data.next())?))).collect()
+    layers.into_iter().map(|layer| Ok((layer, experts(data.next(), layer)?))).collect()
 }
 
 /// What the data of one pass's routing looks like.
 struct Layout {
-    layers: Vec<u16>,
     experts: usize,
     top_k: usize,
-    groups: usize,
+    layers: Vec<u16>,
 }
 
 impl Layout {
-    /// Takes the data of every group off `data` and appends rows, layer after layer.
+    /// Takes the data of every layer off `data` and appends rows, layer after layer.
     fn read(
         &self,
         data: &mut impl Iterator<Item = TensorData>,
         step: &Step<'_>,
         rows: &mut RoutingColumns,
     ) -> Result<()> {
-        for _ in 0..self.groups {
-            rows.experts.extend(experts(data.next())?);
-            rows.weights.extend(floats(data.next())?);
-            rows.entropy.extend(floats(data.next())?);
-            rows.margin.extend(floats(data.next())?);
+        let k = self.top_k;
+        (rows.top_k, rows.experts_total) = (k, self.experts);
+        for &layer in &self.layers {
+            let trace = floats(data.next())?;
+            for row in trace.chunks_exact(2 * k + 2) {
+                for &id in &row[..k] {
+                    rows.experts.push(self.expert(id, layer)?);
+                }
+                if row[k..2 * k].iter().any(|weight| weight.is_nan()) {
+                    return Err(RecordError::NoExpert { layer });
+                }
+                rows.weights.extend_from_slice(&row[k..2 * k]);
+                rows.entropy.push(row[2 * k]);
+                rows.margin.push(row[2 * k + 1]);
+            }
             if let Some(probs) = &mut rows.probs {
                 probs.extend(floats(data.next())?);
             }
             if let Some(norms) = &mut rows.output_norms {
                 norms.extend(floats(data.next())?);
             }
-        }
-        (rows.top_k, rows.experts_total) = (self.top_k, self.experts);
-        for layer in &self.layers {
             for i in 0..step.tokens.len() {
                 rows.sequence.push(step.sequence);
                 rows.position.push((step.context + i) as u32);
-                rows.layer.push(*layer);
+                rows.layer.push(layer);
             }
         }
         Ok(())
     }
-}
 
-impl Group {
-    /// All layers in one group, so that few large reads serve the step.
-    fn join(groups: Vec<Group>) -> Self {
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut probs, mut norms) = (Vec::new(), Vec::new());
-        for group in groups {
-            columns.0.push(group.experts);
-            columns.1.push(group.weights);
-            columns.2.push(group.entropy);
-            columns.3.push(group.margin);
-            probs.extend(group.probs);
-            norms.extend(group.output_norms);
-        }
-        Group {
-            experts: Tensor::cat(columns.0, 0),
-            weights: Tensor::cat(columns.1, 0),
-            entropy: Tensor::cat(columns.2, 0),
-            margin: Tensor::cat(columns.3, 0),
-            probs: (!probs.is_empty()).then(|| Tensor::cat(probs, 0)),
-            output_norms: (!norms.is_empty()).then(|| Tensor::cat(norms, 0)),
+    /// An id as it came from the device. A router whose logits are not numbers has no best expert.
+    fn expert(&self, id: f32, layer: u16) -> Result<u16> {
+        match id >= 0.0 && (id as usize) < self.experts {
+            true => Ok(id as u16),
+            false => Err(RecordError::NoExpert { layer }),
         }
     }
 }
@@ -424,11 +395,12 @@ fn floats(data: Option<TensorData>) -> Result<Vec<f32>> {
     data.try_into_vec().map_err(|e| device(&e))
 }
 
-fn experts(data: Option<TensorData>) -> Result<Vec<u16>> {
+fn experts(data: Option<TensorData>, layer: u16) -> Result<Vec<u16>> {
     let data = data.ok_or_else(|| RecordError::Device("a read returned too little".into()))?;
     let data = data.try_cast(DType::I32).map_err(|e| device(&e))?;
     let ids: Vec<i32> = data.try_into_vec().map_err(|e| device(&e))?;
-    Ok(ids.into_iter().map(|id| id as u16).collect())
+    let known = |id| u16::try_from(id).map_err(|_| RecordError::NoExpert { layer });
+    ids.into_iter().map(known).collect()
 }
 
 pub(crate) fn device(error: &dyn std::fmt::Debug) -> RecordError {
@@ -439,4 +411,42 @@ pub(crate) fn device(error: &dyn std::fmt::Debug) -> RecordError {
 pub(crate) fn ids(tokens: &[u32], on: &Device) -> Tensor<2, Int> {
     let values: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
     Tensor::from_data(TensorData::new(values, [1, tokens.len()]), (on, DType::I32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no router of numbers can say is an error that names the layer, on any device.
+    #[test]
+    fn a_router_without_numbers_is_refused() {
+        let layout = Layout { experts: 4, top_k: 2, layers: vec![7] };
+        let step = Step {
+            sequence: 0,
+            domain: "d",
+            phase: Phase::Prefill,
+            tokens: &[1],
+            context: 0,
+            first_logprob: None,
+            duration_ns: 1,
+            device_ns: None,
+        };
+        let read = |row: [f32; 6]| {
+            let mut rows = empty_routing(Keep::default());
+            let data = TensorData::new(row.to_vec(), [1, 6]);
+            layout.read(&mut std::iter::once(data), &step, &mut rows).map(|()| rows)
+        };
+        let rows = read([3.0, 0.0, 0.75, 0.25, 0.5, 0.1]).unwrap();
+        assert_eq!((rows.experts, rows.weights), (vec![3, 0], vec![0.75, 0.25]));
+        assert_eq!((rows.entropy, rows.margin), (vec![0.5], vec![0.1]));
+        for row in [
+            [4.0, 0.0, 0.75, 0.25, 0.5, 0.1],
+            [-1.0, 0.0, 0.75, 0.25, 0.5, 0.1],
+            [f32::NAN, 0.0, 0.75, 0.25, 0.5, 0.1],
+            [3.0, 0.0, f32::NAN, 0.25, 0.5, 0.1],
+        ] {
+            let error = read(row).unwrap_err();
+            assert!(matches!(error, RecordError::NoExpert { layer: 7 }), "{error}");
+        }
+    }
 }

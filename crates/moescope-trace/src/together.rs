@@ -126,6 +126,13 @@ fn check_routing(
     if slots.len() != moe_layers {
         return Err("manifest.json lists an MoE layer twice, expected once".to_string());
     }
+    // Readers make room for K experts of every token before they look at one.
+    if let Some(layer) = shape.layers.iter().find(|l| l.top_k == 0 || l.top_k > l.experts) {
+        return Err(format!(
+            "manifest.json has top_k {} in layer {}, which has {} experts",
+            layer.top_k, layer.layer, layer.experts
+        ));
+    }
     let mut rows_of_token = vec![0_u16; tokens];
     let mut present = Bits::new(tokens * moe_layers);
     let mut last_layer: Option<(u16, (usize, u16))> = None;

@@ -90,7 +90,7 @@ pub(crate) fn capacity(adapter: &Adapter, memory_limit: Option<Bytes>) -> Capaci
 #[derive(Args, Clone)]
 pub(crate) struct Generation {
     /// Tokens generated per prompt; 0 is prefill only.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = tokens)]
     pub(crate) max_tokens: usize,
     /// Divides the logits before sampling; 0 is greedy.
     #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = non_negative)]
@@ -146,6 +146,11 @@ pub(crate) enum Format {
     Json,
     /// Comma-separated values.
     Csv,
+}
+
+/// Tokens beyond any context still count without overflow.
+fn tokens(text: &str) -> Result<usize, String> {
+    text.parse::<u32>().map(|n| n as usize).map_err(|e| e.to_string())
 }
 
 fn non_negative(text: &str) -> Result<f32, String> {

@@ -1,6 +1,7 @@
 //! What a person sees: notes, progress, errors, tables.
 
 use std::{
+    borrow::Cow,
     io::{IsTerminal, Write},
     path::Path,
     time::Duration,
@@ -44,13 +45,24 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print()`], for a result that need not be text.
+/// As [`print()`], for a result that need not be text. CSV and JSON carry prompts and names as they are: on a
+/// terminal what would act there is shown instead.
 pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    let shown = match (stdout.is_terminal(), std::str::from_utf8(bytes)) {
+        (true, Ok(text)) => Cow::Owned(harmless(text).into_bytes()),
+        _ => Cow::Borrowed(bytes),
+    };
+    match stdout.write_all(&shown).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Lines with everything made visible that a terminal would obey.
+fn harmless(text: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(sanitize).collect();
+    lines.join("\n")
 }
 
 /// A result into a file, or to stdout where it is `-`.
@@ -169,6 +181,12 @@ mod tests {
         assert_eq!(count(6_180_422), "6,180,422");
         assert_eq!(bytes(12), "12 B");
         assert_eq!(bytes(24 * 1024 * 1024), "24.0 MiB");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_data() {
+        let csv = "domain,value\n\"a\u{1b}]0;owned\u{7}\",1\n\u{202e}b,2\n";
+        assert_eq!(harmless(csv), "domain,value\n\"a␛]0;owned␇\",1\n[U+202E]b,2\n");
     }
 
     #[test]

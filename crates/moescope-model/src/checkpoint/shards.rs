@@ -1,4 +1,4 @@
-//! The files of a checkpoint: found, checked against the index, mapped.
+//! The files of a checkpoint: found, checked against the index, opened.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Int, Tensor, activation};
+use burn::tensor::Tensor;
 
 use super::{
     cpu::{
         self,
         heads::{Prepare, Turn},
     },
+    gpu,
     norm::RmsNorm,
     rope::Rotation,
 };
@@ -70,35 +71,37 @@ pub struct Heads<'a> {
 impl Heads<'_> {
     /// Columns of `x [T, *]` as heads: `[B, N, S, D]`, normalised and rotated.
     pub fn split(&self, x: &Tensor<2>, columns: Range<usize>, dims: [usize; 4]) -> Tensor<4> {
-        let [batch, heads, seq, dim] = dims;
-        let [t, width] = x.dims();
+        let [_, width] = x.dims();
         if cpu::is_cpu(&x.device()) {
             let x = cpu::host(x.clone());
             let weight = self.norm.and_then(|n| n.weight.clone()).map(cpu::host);
             let table = self
                 .rotation
                 .map(|r| (cpu::host(r.cos.clone()), cpu::host(r.sin.clone()), r.pairing));
+            let own = self.rotation.map_or(0..0, |r| {
+                let [_, pairs] = r.cos.dims();
+                r.first * pairs..(r.first + dims[2]) * pairs
+            });
             let prepare = Prepare {
                 norm: self.norm.map(|norm| (weight.as_ref().map(cpu::f32s), norm.eps)),
                 turn: table.as_ref().map(|(cos, sin, pairing)| Turn {
-                    cos: cpu::f32s(cos),
-                    sin: cpu::f32s(sin),
+                    cos: &cpu::f32s(cos)[own.clone()],
+                    sin: &cpu::f32s(sin)[own.clone()],
                     pairing: *pairing,
                 }),
             };
             let out = cpu::heads::split(cpu::f32s(&x), width, columns, dims, prepare);
             return cpu::tensor(out, dims);
         }
-        let x = x.clone().slice([0..t, columns]).reshape([batch, seq, heads, dim]);
-        let x = match self.norm {
-            Some(norm) => norm.compose(x),
-            None => x,
-        };
-        let x = x.swap_dims(1, 2);
-        match self.rotation {
-            Some(rotation) => rotation.compose(x),
-            None => x,
-        }
+        let weight = self.norm.and_then(|norm| norm.weight.as_ref());
+        let norm = self.norm.map(|norm| gpu::Norm { eps: norm.eps, weighted: weight.is_some() });
+        let turn = self.rotation.map(|rotation| {
+            let (pairs, pairing) = (rotation.cos.dims()[1], rotation.pairing);
+            gpu::Turn { first: rotation.first, pairs, pairing }
+        });
+        let table = self.rotation.map(|rotation| (&rotation.cos, &rotation.sin));
+        let call = gpu::HeadsCall { column: columns.start, dims, norm, turn };
+        gpu::split_heads(x.clone(), weight, table, call)
     }
 }
 
@@ -116,7 +119,7 @@ pub fn attend(
         let v = cpu::host(v);
         return on_cpu(q, k, Some(cpu::f32s(&v)), value_dim, span, scores);
     }
-    compose(q, k, v, value_dim, span, scores)
+    on_gpu(q, k, v, value_dim, span, scores)
 }
 
 /// [`attend`] where the value of a key is its first `value_dim` columns: one tensor for both (the
@@ -131,9 +134,9 @@ pub fn attend_latent(
     if cpu::is_cpu(&q.device()) {
         return on_cpu(q, latents, None, value_dim, span, scores);
     }
-    // All columns are multiplied and the superfluous ones dropped from the result: the latents are
-    // large and would have to be copied.
-    compose(q, latents.clone(), latents, value_dim, span, scores)
+    // Of several tokens all columns are multiplied and the superfluous ones dropped from the result: the
+    // latents are large and would have to be copied.
+    on_gpu(q, latents.clone(), latents, value_dim, span, scores)
 }
 
 fn on_cpu(
@@ -159,8 +162,9 @@ fn on_cpu(
     cpu::tensor(out, [batch * seq, heads * value_dim])
 }
 
-/// Attention in Burn operations. Values may have more columns than the `value_dim` that count.
-fn compose(
+/// One new token goes through a kernel that reads the cache where it lies, more through matrix products. Values
+/// may have more columns than the `value_dim` that count.
+fn on_gpu(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
@@ -168,10 +172,14 @@ fn compose(
     span: &KeySpan,
     scores: &Scores<'_>,
 ) -> Tensor<2> {
+    let Scores { scale, soft_cap, sinks } = *scores;
+    let sunk = sinks.is_some();
+    let Some(mask) = span.mask else {
+        let call = gpu::DecodeCall { len: span.len, value_dim, scale, soft_cap, sinks: sunk };
+        return gpu::attend_one(q, k, v, sinks, call);
+    };
     let [batch, heads, seq, dim] = q.dims();
     let [_, kv_heads, slots, _] = k.dims();
-    let device = q.device();
-    let group = heads / kv_heads;
     let valid = |x: Tensor<4>| match span.len == slots {
         true => x,
         false => {
@@ -180,27 +188,13 @@ fn compose(
         }
     };
     // The queries that share a key head become more rows of one product: no key is repeated.
-    let q = q.reshape([batch, kv_heads, group * seq, dim]);
-    let mut p = q.matmul(valid(k).swap_dims(2, 3));
-    if scores.scale != 1.0 {
-        p = p * scores.scale;
-    }
-    if let Some(cap) = scores.soft_cap {
-        p = (p / cap).tanh() * cap;
-    }
-    if let Some(mask) = span.mask {
-        let hidden = hidden_keys(mask, seq, span.len, &device);
-        let p5 = p.reshape([batch, kv_heads, group, seq, span.len]);
-        let p5 = p5.mask_fill(hidden.unsqueeze::<5>(), f32::MIN);
-        p = p5.reshape([batch, kv_heads, group * seq, span.len]);
-    }
-    let p = match scores.sinks {
-        None => activation::softmax(p, 3),
-        Some(sinks) => softmax_with_sinks(p, sinks, [batch, kv_heads, group, seq]),
-    };
+    let q = q.reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
+    let dots = q.matmul(valid(k).swap_dims(2, 3));
+    let call = gpu::SoftmaxCall { seq, heads, mask, scale, soft_cap, sinks: sunk };
     let v = valid(v);
     let columns = v.dims()[3];
-    let out = p.matmul(v).reshape([batch, heads, seq, columns]);
+    let out = gpu::softmax_rows(dots, sinks, call).matmul(v);
+    let out = out.reshape([batch, heads, seq, columns]);
     let out = match columns == value_dim {
         true => out,
         false => out.slice([0..batch, 0..heads, 0..seq, 0..value_dim]),
@@ -208,34 +202,9 @@ fn compose(
     out.swap_dims(1, 2).reshape([batch * seq, heads * value_dim])
 }
 
-/// Softmax over the keys of `p [B, Nkv, G S, L]`, with a sink per query head beside them.
-fn softmax_with_sinks(p: Tensor<4>, sinks: &Tensor<1>, dims: [usize; 4]) -> Tensor<4> {
-    let [batch, kv_heads, group, seq] = dims;
-    let sinks = sinks.clone().reshape([1, kv_heads, group, 1]);
-    let sinks = sinks.expand([batch, kv_heads, group, seq]);
-    let sinks = sinks.reshape([batch, kv_heads, group * seq, 1]);
-    let max = p.clone().max_dim(3).max_pair(sinks.clone());
-    let p = (p - max.clone()).exp();
-    let sum = p.clone().sum_dim(3) + (sinks - max).exp();
-    p / sum
-}
-
-/// `[S, L]`, true where a key is hidden from a query; made on the device.
-fn hidden_keys(mask: CausalMask, seq: usize, len: usize, device: &Device) -> Tensor<2, Bool> {
-    let query = Tensor::<1, Int>::arange(0..seq as i64, device).reshape([seq, 1]);
-    let key = Tensor::<1, Int>::arange(0..len as i64, device).reshape([1, len]);
-    // How far the key lies after the query's own.
-    let ahead = key - query - mask.offset as i64;
-    let future = ahead.clone().greater_elem(0);
-    match mask.window {
-        Some(window) => future.bool_or(ahead.lower_equal_elem(-(window as i64))),
-        None => future,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, TensorData};
+    use burn::tensor::{DType, Device, DeviceKind, TensorData};
     use proptest::prelude::*;
 
     use super::*;
@@ -296,6 +265,7 @@ mod tests {
     }
 
     fn check(
+        device: &Device,
         sizes: Sizes,
         window: Option<usize>,
         cap: Option<f32>,
@@ -316,38 +286,29 @@ mod tests {
         let mask = (seq > 1).then_some(CausalMask { offset: before, window });
         let scale = 0.7;
         let want = plain(sizes, &inputs, mask, scale, cap);
-        let device = Device::flex();
         let tensor = |values: &[f32], shape: [usize; 4]| {
-            Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape), &device)
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape), device)
         };
-        let sinks = Tensor::<1>::from_floats(inputs.sinks.as_slice(), &device);
+        let sinks = Tensor::<1>::from_floats(inputs.sinks.as_slice(), device);
         let scores =
             Scores { scale, soft_cap: cap, sinks: (heads == inputs.sinks.len()).then_some(&sinks) };
         let q = tensor(&inputs.q, [batch, heads, seq, dim]);
         // A slot that is not filled yet.
         let cached = |values: &[f32], dim: usize| {
             let filled = tensor(values, [batch, kv_heads, keys, dim]);
-            Tensor::cat(vec![filled, Tensor::full([batch, kv_heads, 1, dim], 9.0, &device)], 2)
+            Tensor::cat(vec![filled, Tensor::full([batch, kv_heads, 1, dim], 9.0, device)], 2)
         };
         let (k, v) = (cached(&inputs.k, dim), cached(&inputs.v, value_dim));
         let span = KeySpan { len: keys, mask };
-        let both = match latent {
-            true => [
-                attend_latent(q.clone(), k.clone(), value_dim, &span, &scores),
-                compose(q, k.clone(), k, value_dim, &span, &scores),
-            ],
-            false => [
-                attend(q.clone(), k.clone(), v.clone(), &span, &scores),
-                compose(q, k, v, value_dim, &span, &scores),
-            ],
+        let got = match latent {
+            true => attend_latent(q, k, value_dim, &span, &scores),
+            false => attend(q, k, v, &span, &scores),
         };
-        for (got, way) in both.into_iter().zip(["kernel", "composition"]) {
-            assert_eq!(got.dims(), [batch * seq, heads * value_dim]);
-            let got: Vec<f32> = got.into_data_dtype(DType::F32).try_into_vec().unwrap();
-            for (got, want) in got.iter().zip(&want) {
-                let off = (f64::from(*got) - want).abs();
-                assert!(off < 1e-5, "{way} {sizes:?} {window:?} {cap:?}: {got} {want}");
-            }
+        assert_eq!(got.dims(), [batch * seq, heads * value_dim]);
+        let got: Vec<f32> = got.into_data_dtype(DType::F32).try_into_vec().unwrap();
+        for (got, want) in got.iter().zip(&want) {
+            let off = (f64::from(*got) - want).abs();
+            assert!(off < 1e-5, "{sizes:?} {window:?} {cap:?}: {got} {want}");
         }
     }
 
@@ -364,13 +325,30 @@ mod tests {
         ) {
             let value_dim = if latent { value_dim.min(dim) } else { value_dim };
             let sizes = [batch, group, kv_heads, seq, before, dim, value_dim];
-            check(sizes, window, cap, sinks, latent, seed);
+            check(&Device::flex(), sizes, window, cap, sinks, latent, seed);
         }
     }
 
     /// The shape of DeepSeek-V3's decode step: many heads over one latent, more than one block of them.
     #[test]
     fn many_heads_share_a_latent() {
-        check([2, 70, 1, 1, 300, 96, 64], None, None, false, true, 7);
+        check(&Device::flex(), [2, 70, 1, 1, 300, 96, 64], None, None, false, true, 7);
+    }
+
+    /// One token over one and several stretches of keys, and several tokens; every variant in each.
+    #[test]
+    fn kernels_on_wgpu_attend_as_written() {
+        let device = Device::wgpu(DeviceKind::DefaultDevice);
+        for (sizes, window, cap, sinks, latent) in [
+            ([2, 3, 2, 1, 30, 20, 12], None, None, false, false),
+            ([1, 2, 1, 1, 255, 70, 130], None, Some(1.5), true, false),
+            ([2, 2, 2, 1, 600, 8, 8], None, Some(2.0), true, false),
+            ([1, 5, 1, 1, 300, 96, 64], None, None, false, true),
+            ([2, 3, 2, 7, 0, 9, 5], None, None, false, false),
+            ([1, 2, 2, 5, 9, 8, 8], Some(4), Some(1.5), true, false),
+            ([1, 4, 1, 140, 20, 12, 8], Some(100), None, true, true),
+        ] {
+            check(&device, sizes, window, cap, sinks, latent, 11);
+        }
     }
 }

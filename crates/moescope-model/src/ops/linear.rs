@@ -4,6 +4,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::{
     cpu::{self, WeightSlice},
+    gpu,
     pieces::Pieces,
 };
 
@@ -63,12 +64,22 @@ fn project(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor
         }
         return cpu::tensor(out, [t, o]);
     }
-    // In the weight's type, so that the GPU's matrix units apply and no weight is converted.
-    let out = x.cast(weight.dtype()).matmul(weight.clone().transpose()).cast(DType::F32);
+    let out = match weight.dtype() {
+        DType::F32 => x.matmul(weight.clone().transpose()),
+        _ => gpu::project_rows(narrowed(x, weight.dtype()), weight),
+    };
     match bias {
         Some(bias) => out + bias.clone().unsqueeze(),
         None => out,
     }
+}
+
+/// `x` in the type of a weight it is multiplied with, so that a GPU's matrix units apply and no weight is
+/// converted. What lies beyond the range of f16 becomes its largest number, not infinite.
+fn narrowed<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    let largest = f32::from(half::f16::MAX);
+    let x = if dtype == DType::F16 { x.clamp(-largest, largest) } else { x };
+    x.cast(dtype)
 }
 
 /// Each head of `x [T, N * I]` through a matrix of its own, `weight [N, O, I]`: `[T, N * O]`.
@@ -97,7 +108,7 @@ fn project_by_head(x: Tensor<2>, weight: &Tensor<3>) -> Tensor<2> {
         };
         return cpu::tensor(out, [t, heads * o]);
     }
-    let x = x.cast(weight.dtype()).reshape([t, heads, inner]).swap_dims(0, 1);
+    let x = narrowed(x, weight.dtype()).reshape([t, heads, inner]).swap_dims(0, 1);
     let out = x.matmul(weight.clone().swap_dims(1, 2)).cast(DType::F32);
     out.swap_dims(0, 1).reshape([t, heads * o])
 }

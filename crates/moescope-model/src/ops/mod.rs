@@ -1,9 +1,9 @@
 //! The building blocks families are written in.
 //!
 //! Every operation is one function on tensors. On the CPU (`flex`) it runs a kernel of this crate; on a
-//! GPU it is a short composition of Burn operations that fusion turns into few dispatches, or a
-//! CubeCL kernel where a composition would read too much. Activations are f32; weights are in the
-//! compute type.
+//! GPU it is a CubeCL kernel of this crate, or a short composition of Burn operations that fusion turns into
+//! few dispatches. Activations are f32; weights are in the compute type, and what is multiplied with
+//! them is rounded to it on a GPU, for the product alone.
 //!
 //! Dimension letters: B sequences, S new tokens per sequence, T = B S tokens, H width of the residual
 //! stream, E experts, K experts per token, I width of an expert or MLP, N heads, D head size, C slots
@@ -14,6 +14,7 @@ pub mod attention;
 pub(crate) mod cpu;
 pub mod embedding;
 pub mod experts;
+mod gpu;
 pub mod linear;
 pub mod logits;
 pub mod norm;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::cpu;
+use super::{cpu, gpu};
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension.
 #[derive(Clone, Debug)]
@@ -29,14 +29,15 @@ impl RmsNorm {
             let out = cpu::rows::rms_norm(cpu::f32s(&x), shape[1], weight, self.eps);
             return cpu::tensor(out, shape);
         }
-        self.compose(x)
+        gpu::norm_rows(x, self.weight.as_ref(), None, self.eps, 1.0)
     }
 
     /// `(residual + norm(x)) * scale`: the end of a block, `[T, H]` all.
     pub fn add_to(&self, residual: Tensor<2>, x: Tensor<2>, scale: f32) -> Tensor<2> {
-        if let Some(weight) = &self.weight
-            && cpu::is_cpu(&x.device())
-        {
+        if !cpu::is_cpu(&x.device()) {
+            return gpu::norm_rows(x, self.weight.as_ref(), Some(residual), self.eps, scale);
+        }
+        if let Some(weight) = &self.weight {
             let shape = x.dims();
             let (residual, x) = (cpu::host(residual), cpu::host(x));
             let weight = cpu::host(weight.clone());
@@ -46,15 +47,5 @@ impl RmsNorm {
         }
         let sum = residual + self.forward(x);
         if scale == 1.0 { sum } else { sum * scale }
-    }
-
-    /// The norm in Burn operations, over the last of any number of dimensions.
-    pub(crate) fn compose<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mean = x.clone().square().mean_dim(D - 1);
-        let normed = x * (mean + self.eps).sqrt().recip();
-        match &self.weight {
-            Some(weight) => normed * weight.clone().unsqueeze(),
-            None => normed,
-        }
     }
 }

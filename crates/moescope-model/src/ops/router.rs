@@ -2,7 +2,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
-use super::cpu;
+use super::{cpu, gpu};
 
 /// The choice score of an expert whose group was ruled out; far below any score.
 pub(crate) const RULED_OUT: f32 = -1e30;
@@ -105,7 +105,10 @@ pub(crate) fn route_to(
     let [t, e] = logits.dims();
     let k = rule.top_k;
     if !cpu::is_cpu(&logits.device()) {
-        return compose(logits, rule, per_expert, forced);
+        return match gpu::RouterCall::fits(e) {
+            true => on_gpu(logits, rule, per_expert, forced),
+            false => compose(logits, rule, per_expert, forced),
+        };
     }
     let forced = forced.map(cpu::host_ints);
     let logits = cpu::host(logits);
@@ -122,7 +125,32 @@ pub(crate) fn route_to(
     }
 }
 
-/// [`route_to`] in Burn operations.
+/// [`route_to`] in one kernel.
+fn on_gpu(
+    logits: Tensor<2>,
+    rule: RouterRule,
+    per_expert: PerExpert<'_>,
+    forced: Option<Tensor<2, Int>>,
+) -> Choice {
+    let PerExpert { correction, scale } = per_expert;
+    let keeps_scores = !rule.by_probs(correction.is_some());
+    let call = gpu::RouterCall {
+        top_k: rule.top_k,
+        sigmoid: rule.scoring == Scoring::Sigmoid,
+        groups: rule.groups,
+        renormalise: rule.renormalise,
+        factor: rule.scale,
+        corrected: correction.is_some(),
+        scaled: scale.is_some(),
+        forced: forced.is_some(),
+        keeps_scores,
+    };
+    let (probs, scores, experts, weights) =
+        gpu::route_tokens(logits, correction, scale, forced, call);
+    Choice { probs, scores: keeps_scores.then_some(scores), experts, weights }
+}
+
+/// [`route_to`] in Burn operations, for more experts than the kernel holds.
 fn compose(
     logits: Tensor<2>,
     rule: RouterRule,
@@ -187,37 +215,32 @@ fn in_best_groups(choice: Tensor<2>, groups: Groups) -> Tensor<2> {
     by_group.mask_fill(ruled_out, RULED_OUT).reshape([t, e])
 }
 
-/// How sure a router was, `[T]` each: the entropy of its distribution in nats, and the margin by which
-/// the last chosen expert beat the best one that was not.
+/// A decision as it is recorded, side by side in one tensor `[T, 2 K + 2]`: experts (exact as f32), their
+/// weights, the entropy of the distribution in nats, and the margin by which the last chosen expert beat the
+/// best one that was not.
 ///
-/// `probs`, `scores` and `experts` as [`route`] returns them. The margin is p(k-th) - p(k+1-th), or the
-/// same of the choice scores where experts are not chosen by the distribution: then it is in units
-/// of a corrected sigmoid score, and groups that were ruled out don't count. With nothing left to
-/// beat it is the last chosen one's own score. Of forced experts it may be negative.
-pub fn spread(
+/// The margin is p(k-th) - p(k+1-th), or the same of the choice scores where experts are not chosen by the
+/// distribution: then it is in units of a corrected sigmoid score, and groups that were ruled out
+/// don't count. With nothing left to beat it is the last chosen one's own score. Of forced experts it may
+/// be negative.
+///
+/// `probs`, `scores`, `experts` and `weights` as [`route`] returns them.
+pub fn trace(
     probs: Tensor<2>,
     scores: Option<Tensor<2>>,
     experts: Tensor<2, Int>,
-) -> (Tensor<1>, Tensor<1>) {
-    let [t, e] = probs.dims();
-    let [_, k] = experts.dims();
-    if cpu::is_cpu(&probs.device()) {
-        let (probs, experts) = (cpu::host(probs), cpu::host_ints(experts));
-        let scores = scores.map(cpu::host);
-        let (probs, experts) = (cpu::f32s(&probs), cpu::i32s(&experts));
-        let scores = scores.as_ref().map_or(probs, cpu::f32s);
-        let (entropy, margin) = cpu::router::spread(probs, scores, experts, e, k);
-        return (cpu::tensor(entropy, [t]), cpu::tensor(margin, [t]));
+    weights: Tensor<2>,
+) -> Tensor<2> {
+    if !cpu::is_cpu(&probs.device()) {
+        return gpu::trace_rows(probs, scores, experts, weights);
     }
-    let entropy = (probs.clone() * probs.clone().clamp_min(1e-30).log()).sum_dim(1).neg();
-    let scores = scores.unwrap_or(probs);
-    let chosen = scores.clone().gather(1, experts.clone());
-    let kth = chosen.clone().slice([0..t, k - 1..k]);
-    // What is left when the chosen ones are ruled out too; nothing counts as 0.
-    let rest = scores.scatter(1, experts, chosen.neg() + RULED_OUT, IndexingUpdateOp::Add);
-    let best = rest.max_dim(1);
-    let nothing = best.clone().lower_elem(RULED_OUT / 10.0);
-    (entropy.reshape([t]), (kth - best.mask_fill(nothing, 0.0)).reshape([t]))
+    let ([_, e], [t, k]) = (probs.dims(), experts.dims());
+    let (probs, experts) = (cpu::host(probs), cpu::host_ints(experts));
+    let (scores, weights) = (scores.map(cpu::host), cpu::host(weights));
+    let (probs, experts) = (cpu::f32s(&probs), cpu::i32s(&experts));
+    let scores = scores.as_ref().map_or(probs, cpu::f32s);
+    let rows = cpu::router::trace(probs, scores, experts, cpu::f32s(&weights), e, k);
+    cpu::tensor(rows, [t, 2 * k + 2])
 }
 
 #[cfg(test)]
@@ -335,11 +358,11 @@ mod tests {
             };
             let input = vector(&logits).reshape([t, e]);
             for choice in [route(input.clone(), rule, extra), compose(input, rule, extra, None)] {
-                let (entropy, margin) = spread(choice.probs.clone(), choice.scores, choice.experts.clone());
-                let (entropy, margin) = (floats(entropy), floats(margin));
-                let sums = choice.probs.sum_dim(1);
+                let Choice { probs, scores, experts, weights } = choice;
+                let rows = floats(trace(probs.clone(), scores, experts.clone(), weights.clone()));
+                let sums = probs.sum_dim(1);
                 prop_assert!(floats(sums).iter().all(|sum| (sum - 1.0).abs() < 1e-5));
-                let (experts, weights) = (ints(choice.experts), floats(choice.weights));
+                let (experts, weights) = (ints(experts), floats(weights));
                 for (i, logits) in logits.chunks(e).enumerate() {
                     let want = plain(logits, rule, &correction, &scale);
                     // Nearer than f32 can tell apart: either order is right.
@@ -351,8 +374,12 @@ mod tests {
                     for (got, want) in weights[i * k..].iter().zip(&want.weights) {
                         prop_assert!((f64::from(*got) - want).abs() < 1e-5, "{} {}", got, want);
                     }
-                    prop_assert!((f64::from(entropy[i]) - want.entropy).abs() < 1e-4);
-                    prop_assert!((f64::from(margin[i]) - want.margin).abs() < 1e-5);
+                    let row = &rows[i * (2 * k + 2)..][..2 * k + 2];
+                    let (ids, rest) = row.split_at(k);
+                    prop_assert!(ids.iter().zip(&want.experts).all(|(id, e)| *id == *e as f32));
+                    prop_assert_eq!(&rest[..k], &weights[i * k..][..k]);
+                    prop_assert!((f64::from(rest[k]) - want.entropy).abs() < 1e-4);
+                    prop_assert!((f64::from(rest[k + 1]) - want.margin).abs() < 1e-5);
                 }
             }
         }

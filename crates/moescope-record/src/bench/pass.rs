@@ -1,6 +1,6 @@
 //! One pass through a configuration: the prompt, then token after token, every forward pass synchronised.
 //!
-//! Everything the device reads is there before the clock starts, and nothing is read back: what is
+//! Ids lie on the device before the clock starts, and nothing is read back: what is
 //! generated comes from the workload (teacher forcing), not from the logits.
 
 use std::time::Instant;

@@ -50,11 +50,22 @@ pub(crate) struct Synthetic {
     seed: u64,
 }
 
+/// Domains a run can tell apart.
+const MOST_DOMAINS: usize = 1 << 16;
+
 impl Synthetic {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        let tokens = self.prompt + self.max_tokens;
-        let per_sequence = tokens * usize::from(self.layers) * usize::from(self.top_k);
-        if per_sequence == 0 || self.domains == 0 || self.experts == 0 {
+        if self.domains > MOST_DOMAINS {
+            bail!("--domains {}: expected at most {MOST_DOMAINS}", self.domains);
+        }
+        let round = [self.layers.into(), self.top_k.into(), self.domains]
+            .iter()
+            .try_fold(self.prompt.checked_add(self.max_tokens), |n, by| Some(n?.checked_mul(*by)))
+            .flatten();
+        let Some(round) = round else {
+            bail!("more decisions in one sequence of every domain than can be counted");
+        };
+        if round == 0 || self.experts == 0 {
             bail!("expected at least one domain, layer, expert, expert per token and token");
         }
         if self.output.exists() {
@@ -62,7 +73,7 @@ impl Synthetic {
         }
         let made = synthetic::Synthetic {
             domains: self.domains,
-            sequences: self.decisions.div_ceil(per_sequence * self.domains).max(1),
+            sequences: self.decisions.div_ceil(round).max(1),
             prompt: self.prompt,
             generated: self.max_tokens,
             layers: self.layers,

@@ -181,50 +181,54 @@ fn weigh(
     weights
 }
 
-/// Entropy (nats) of every row of `probs [T, E]`, and by how much the last of `experts [T, K]` beats the
-/// best other one by `scores [T, E]`; see [`crate::ops::router::spread`].
-pub(crate) fn spread(
+/// Rows as [`crate::ops::router::trace`] describes them, for `probs` and `scores` `[T, E]`, `experts` and
+/// `weights` `[T, K]`.
+pub(crate) fn trace(
     probs: &[f32],
     scores: &[f32],
     experts: &[i32],
+    weights: &[f32],
     e: usize,
     k: usize,
-) -> (Vec<f32>, Vec<f32>) {
-    run(Spread { probs, scores, experts, e, k })
+) -> Vec<f32> {
+    run(Trace { probs, scores, experts, weights, e, k })
 }
 
-struct Spread<'a> {
+struct Trace<'a> {
     probs: &'a [f32],
     scores: &'a [f32],
     experts: &'a [i32],
+    weights: &'a [f32],
     e: usize,
     k: usize,
 }
 
-impl Kernel for Spread<'_> {
-    type Output = (Vec<f32>, Vec<f32>);
+impl Kernel for Trace<'_> {
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        let Spread { probs, scores, experts, e, k } = self;
-        let rows = probs.len() / e;
-        let (mut entropy, mut margin) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    fn run(self) -> Vec<f32> {
+        let Trace { probs, scores, experts, weights, e, k } = self;
+        let mut out = Vec::with_capacity(probs.len() / e * (2 * k + 2));
         let mut terms = vec![0.0; e];
-        let rows = probs.chunks_exact(e).zip(scores.chunks_exact(e)).zip(experts.chunks_exact(k));
-        for ((probs, scores), chosen) in rows {
+        let decisions = probs.chunks_exact(e).zip(scores.chunks_exact(e));
+        let applied = experts.chunks_exact(k).zip(weights.chunks_exact(k));
+        for ((probs, scores), (chosen, weights)) in decisions.zip(applied) {
+            out.extend(chosen.iter().map(|&expert| expert as f32));
+            out.extend_from_slice(weights);
             for (term, &p) in terms.iter_mut().zip(probs) {
                 // The clamp keeps 0 ln 0 at 0.
                 *term = -p * math::ln(if p > 1e-30 { p } else { 1e-30 });
             }
-            entropy.push(lanes::sum(&terms));
+            out.push(lanes::sum(&terms));
             terms.copy_from_slice(scores);
             for &c in chosen {
                 terms[c as usize] = RULED_OUT;
             }
             let best = lanes::maximum(&terms);
             let best = if best > RULED_OUT / 10.0 { best } else { 0.0 };
-            margin.push(scores[chosen[k - 1] as usize] - best);
+            out.push(scores[chosen[k - 1] as usize] - best);
         }
-        (entropy, margin)
+        out
     }
 }

@@ -7,6 +7,12 @@
 mod config;
 mod frequencies;
 
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 pub use self::config::{Llama3, LongRope, RopeConfig, RopeDefaults, RopeKind, Yarn};
@@ -35,15 +41,34 @@ pub struct Rope {
     inv_freq: Vec<f32>,
     /// Multiplies cosines and sines.
     attention_factor: f32,
+    /// Positions of late passes, ready on their device, the last used first: a token needs no upload.
+    ready: Arc<Mutex<VecDeque<Ready>>>,
+}
+
+/// Stretches of positions kept ready: those of a few sequences of unlike lengths.
+const STRETCHES: usize = 16;
+
+/// Positions whose cosines and sines lie on a device at least, from the first that a pass asked for on.
+const READY: usize = 512;
+
+/// Cosines and sines of neighbouring positions.
+#[derive(Debug)]
+struct Ready {
+    device: Device,
+    positions: Range<usize>,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
 }
 
 /// Cosines and sines of the positions of one forward pass.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Cosines, `[S, R/2]`.
+    /// Cosines, `[*, R/2]`: those of the pass are S rows from `first` on.
     pub cos: Tensor<2>,
-    /// Sines, `[S, R/2]`.
+    /// Sines, `[*, R/2]`.
     pub sin: Tensor<2>,
+    /// The row of the first position.
+    pub first: usize,
     /// Which dimensions turn together.
     pub pairing: Pairing,
 }
@@ -53,57 +78,55 @@ impl Rope {
     pub fn new(config: RopeConfig, pairing: Pairing) -> Self {
         let inv_freq = frequencies(&config, None);
         let attention_factor = attention_factor(&config);
-        Rope { config, pairing, inv_freq, attention_factor }
+        Rope { config, pairing, inv_freq, attention_factor, ready: Arc::default() }
     }
 
     /// Cosines and sines for positions `start..start + seq`.
     pub fn rotation(&self, start: usize, seq: usize, device: &Device) -> Rotation {
-        let longer = self.config.changes_beyond().is_some_and(|length| start + seq > length);
-        let longer = longer.then(|| frequencies(&self.config, Some(start + seq)));
-        let inv_freq = longer.as_ref().unwrap_or(&self.inv_freq);
-        let pairs = inv_freq.len();
-        let (mut cos, mut sin) = (Vec::with_capacity(seq * pairs), Vec::with_capacity(seq * pairs));
-        for position in start..start + seq {
+        let pairing = self.pairing;
+        if self.config.changes_beyond().is_some_and(|length| start + seq > length) {
+            // Frequencies of this pass alone.
+            let inv_freq = frequencies(&self.config, Some(start + seq));
+            let (cos, sin) = self.table(start..start + seq, &inv_freq, device);
+            return Rotation { cos, sin, first: 0, pairing };
+        }
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let serves = |ready: &Ready| {
+            let Range { start: from, end } = ready.positions;
+            ready.device == *device && from <= start && start + seq <= end
+        };
+        let known = ready.iter().position(serves).and_then(|at| ready.remove(at));
+        let table = known.unwrap_or_else(|| {
+            let positions = start..start + seq.max(READY);
+            let (cos, sin) = self.table(positions.clone(), &self.inv_freq, device);
+            Ready { device: device.clone(), positions, cos, sin }
+        });
+        let first = start - table.positions.start;
+        let rotation = Rotation { cos: table.cos.clone(), sin: table.sin.clone(), first, pairing };
+        ready.truncate(STRETCHES - 1);
+        ready.push_front(table);
+        rotation
+    }
+
+    /// Cosines and sines of `positions`, uploaded.
+    fn table(
+        &self,
+        positions: Range<usize>,
+        inv_freq: &[f32],
+        device: &Device,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let (rows, pairs) = (positions.len(), inv_freq.len());
+        let mut cos = Vec::with_capacity(rows * pairs);
+        let mut sin = Vec::with_capacity(rows * pairs);
+        for position in positions {
             for frequency in inv_freq {
                 let (s, c) = (position as f32 * frequency).sin_cos();
                 cos.push(c * self.attention_factor);
                 sin.push(s * self.attention_factor);
             }
         }
-        let upload = |values| Tensor::from_data(TensorData::new(values, [seq, pairs]), device);
-        Rotation { cos: upload(cos), sin: upload(sin), pairing: self.pairing }
-    }
-}
-
-impl Rotation {
-    /// Rotates `x [B, N, S, D]` in Burn operations; D is at least twice the number of pairs.
-    pub(crate) fn compose(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, n, s, d] = x.dims();
-        let [_, pairs] = self.cos.dims();
-        let part = |from, to| x.clone().slice([0..b, 0..n, 0..s, from..to]);
-        let (low, high) = match self.pairing {
-            Pairing::Halves => (part(0, pairs), part(pairs, 2 * pairs)),
-            Pairing::Neighbours => {
-                let both = part(0, 2 * pairs).reshape([b, n, s, pairs, 2]);
-                let of = |i: usize| both.clone().slice([0..b, 0..n, 0..s, 0..pairs, i..i + 1]);
-                (of(0).reshape([b, n, s, pairs]), of(1).reshape([b, n, s, pairs]))
-            }
-        };
-        let cos = self.cos.clone().unsqueeze::<4>();
-        let sin = self.sin.clone().unsqueeze::<4>();
-        let first = low.clone() * cos.clone() - high.clone() * sin.clone();
-        let second = high * cos + low * sin;
-        let mut turned = match self.pairing {
-            Pairing::Halves => vec![first, second],
-            Pairing::Neighbours => {
-                let both = vec![first.unsqueeze_dim::<5>(4), second.unsqueeze_dim(4)];
-                vec![Tensor::cat(both, 4).reshape([b, n, s, 2 * pairs])]
-            }
-        };
-        if 2 * pairs < d {
-            turned.push(part(2 * pairs, d));
-        }
-        Tensor::cat(turned, 3)
+        let upload = |values| Tensor::from_data(TensorData::new(values, [rows, pairs]), device);
+        (upload(cos), upload(sin))
     }
 }
 
@@ -240,8 +263,10 @@ mod tests {
         let config = read(json!({"rope_theta": 1e4, "rope_scaling": scaling}), 4, 8).unwrap();
         let rope = Rope::new(config.clone(), Pairing::Halves);
         let angles = |start, seq| {
-            let sines = host(rope.rotation(start, seq, &Device::flex()).sin);
-            f32s(&sines).last().unwrap().asin()
+            let rotation = rope.rotation(start, seq, &Device::flex());
+            let pairs = rotation.sin.dims()[1];
+            let sines = host(rotation.sin);
+            f32s(&sines)[(rotation.first + seq) * pairs - 1].asin()
         };
         let near = 7.0 * frequencies(&config, None)[1];
         assert!((angles(7, 1) - near).abs() < 1e-6);
@@ -250,7 +275,7 @@ mod tests {
         assert!((8.0 / 7.0 * near - far).abs() > 1e-3, "{near} {far}");
     }
 
-    /// Kernel and composition of either pairing, whole and partial heads, against the definition.
+    /// Either pairing, whole and partial heads, against the definition.
     #[test]
     fn pairs_turn_by_their_angle() {
         let (heads, seq, dim) = (2, 3, 10);
@@ -269,8 +294,7 @@ mod tests {
             let split = |rotation| {
                 Heads { norm: None, rotation }.split(&x, 0..heads * dim, [1, heads, seq, dim])
             };
-            let composed = host(rotation.compose(split(None)));
-            let kernel = host(split(Some(&rotation)));
+            let turned = host(split(Some(&rotation)));
             for (n, s, d) in (0..heads * seq * dim).map(|i| (i / dim / seq, i / dim % seq, i % dim))
             {
                 let row = &values[s * heads * dim + n * dim..][..dim];
@@ -289,10 +313,8 @@ mod tests {
                     let (sin, cos) = ((4 + s) as f32 * rope.inv_freq[i]).sin_cos();
                     if first { low * cos - high * sin } else { high * cos + low * sin }
                 };
-                for got in [f32s(&composed), f32s(&kernel)] {
-                    let got = got[(n * seq + s) * dim + d];
-                    assert!((got - want).abs() < 1e-6, "{pairing:?} {fraction} {d}: {got} {want}");
-                }
+                let got = f32s(&turned)[(n * seq + s) * dim + d];
+                assert!((got - want).abs() < 1e-6, "{pairing:?} {fraction} {d}: {got} {want}");
             }
         }
     }
