@@ -16,10 +16,10 @@ use crate::stats::median;
 /// Rows: phase (prefill). Interval: bootstrap over sequences.
 pub(super) const TTFT_RATIO: ComparisonMetric = ComparisonMetric {
     name: "ttft_ratio",
-    title: "Time to the first token",
+    title: "Time to the first token against the base",
     unit: "ratio",
     formula: "`ttft` of b over that of a, sequence by sequence: Hodges-Lehmann estimate of the ratio",
-    chance: "1: equally fast",
+    chance: "1 (equally fast)",
     source: "As `speed_ratio`. It is as long as the prompt, so it is compared where both runs read the same prompts",
     part: Part::Speed,
     token_wise: true,
@@ -34,10 +34,10 @@ pub(super) const TTFT_RATIO: ComparisonMetric = ComparisonMetric {
 /// Rows: phase (decode). Interval: bootstrap over sequences.
 pub(super) const TPOT_RATIO: ComparisonMetric = ComparisonMetric {
     name: "tpot_ratio",
-    title: "Time per output token",
+    title: "Time per output token against the base",
     unit: "ratio",
     formula: "`tpot` of b over that of a, sequence by sequence: Hodges-Lehmann estimate of the ratio",
-    chance: "1: equally fast",
+    chance: "1 (equally fast)",
     source: "As `speed_ratio`; with one sequence in a pass it is that of decode turned around",
     part: Part::Speed,
     token_wise: false,
@@ -53,10 +53,10 @@ pub(super) const TPOT_RATIO: ComparisonMetric = ComparisonMetric {
 /// Rows: phase (decode). Interval: bootstrap over sequences.
 pub(super) const ITL_RATIO: ComparisonMetric = ComparisonMetric {
     name: "itl_ratio",
-    title: "Inter-token latency",
+    title: "Inter-token latency against the base",
     unit: "ratio",
     formula: "median gap between the tokens of a sequence in b over that in a: Hodges-Lehmann estimate of the ratio",
-    chance: "1: equally fast",
+    chance: "1 (equally fast)",
     source: "As `speed_ratio`; a few slow passes move `tpot_ratio` and not this one",
     part: Part::Speed,
     token_wise: false,

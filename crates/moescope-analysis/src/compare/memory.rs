@@ -12,11 +12,11 @@ use crate::row::MetricRow;
 /// Rows: one. Interval: bootstrap over sequences.
 pub(super) const BYTES_IN_USE_RATIO: ComparisonMetric = ComparisonMetric {
     name: "bytes_in_use_ratio",
-    title: "Device memory in use",
+    title: "Device memory in use against the base",
     unit: "ratio",
     formula: "largest bytes_in_use after a pass of a sequence in b over that in a: Hodges-Lehmann estimate of the \
               ratio",
-    chance: "1: as much",
+    chance: "1 (as much)",
     source: "Burn's memory pools, as `peak_bytes_in_use`",
     part: Part::Memory,
     token_wise: false,
@@ -28,11 +28,11 @@ pub(super) const BYTES_IN_USE_RATIO: ComparisonMetric = ComparisonMetric {
 /// Rows: one. Interval: bootstrap over sequences.
 pub(super) const BYTES_RESERVED_RATIO: ComparisonMetric = ComparisonMetric {
     name: "bytes_reserved_ratio",
-    title: "Device memory reserved",
+    title: "Device memory reserved against the base",
     unit: "ratio",
     formula: "largest bytes_reserved after a pass of a sequence in b over that in a: Hodges-Lehmann estimate of the \
               ratio",
-    chance: "1: as much",
+    chance: "1 (as much)",
     source: "Burn's memory pools, as `peak_bytes_reserved`",
     part: Part::Memory,
     token_wise: false,
@@ -44,10 +44,10 @@ pub(super) const BYTES_RESERVED_RATIO: ComparisonMetric = ComparisonMetric {
 /// Rows: one. Interval: bootstrap over sequences.
 pub(super) const RSS_RATIO: ComparisonMetric = ComparisonMetric {
     name: "rss_ratio",
-    title: "Process memory",
+    title: "Process memory against the base",
     unit: "ratio",
     formula: "largest rss_bytes after a pass of a sequence in b over that in a: Hodges-Lehmann estimate of the ratio",
-    chance: "1: as much",
+    chance: "1 (as much)",
     source: "Resident set size as the operating system reports it, as `peak_rss_bytes`",
     part: Part::Memory,
     token_wise: false,

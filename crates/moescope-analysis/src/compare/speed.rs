@@ -15,11 +15,11 @@ use crate::metric::Need;
 /// Rows: phase (always named). Interval: bootstrap over sequences.
 pub(super) const SPEED_RATIO: ComparisonMetric = ComparisonMetric {
     name: "speed_ratio",
-    title: "Speed",
+    title: "Speed against the base",
     unit: "ratio",
     formula: "tokens per second of b over those of a, from the time per token of each sequence: Hodges-Lehmann \
               estimate of the ratio, of pairs where both runs have the same sequences",
-    chance: "1: equally fast",
+    chance: "1 (equally fast)",
     source: "Hodges and Lehmann 1963, on the log scale: as robust as a median. Compared on one machine, or where \
              --across-devices asks for it",
     part: Part::Speed,
