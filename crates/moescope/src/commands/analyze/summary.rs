@@ -105,7 +105,11 @@ fn place(analysis: &Analysis, row: &MetricRow) -> String {
         _ => None,
     };
     let layer = row.layer.map(|layer| format!("L{layer}"));
-    let parts: Vec<String> = layer.into_iter().chain(within).chain(row.domain.clone()).collect();
+    // A line has no room for more than the domain.
+    let parts: Vec<String> = match &row.domain {
+        Some(domain) => vec![domain.clone()],
+        None => layer.into_iter().chain(within).collect(),
+    };
     let place = parts.join(" ");
     let place = sanitize(&place);
     match place.chars().nth(PLACE) {
@@ -115,14 +119,14 @@ fn place(analysis: &Analysis, row: &MetricRow) -> String {
 }
 
 /// Letters of a place that keep a line within 100 columns.
-const PLACE: usize = 10;
+const PLACE: usize = 8;
 
-/// Three significant digits; large numbers whole, small ones as powers of ten.
+/// Three significant digits and at most three decimals; small numbers as powers of ten.
 fn brief(x: f64) -> String {
     match x.abs() {
         0.0 => "0".into(),
         a if a < 1e-3 => format!("{x:.0e}"),
-        a => format!("{x:.*}", (2 - a.log10().floor() as i32).clamp(0, 4) as usize),
+        a => format!("{x:.*}", (2 - a.log10().floor() as i32).clamp(0, 3) as usize),
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
             (0.0, "0"),
             (1.0, "1.00"),
             (-0.512, "-0.512"),
-            (0.00123, "0.0012"),
+            (0.00123, "0.001"),
             (0.000_12, "1e-4"),
             (47_012.0, "47012"),
             (12.34, "12.3"),

@@ -52,7 +52,7 @@ pub(super) fn text(
     }
     let rest = rest(rows, &escape);
     if !rest.is_empty() {
-        out.push_str(&table(&["", "base", "new", "new against base", "95 %"], &rest));
+        out.push_str(&table(&["", "base", "new", "new / base", "95 %"], &rest));
     }
     // What was said about tokens holds for output too.
     let missing = unsaid(comparison);
@@ -126,8 +126,8 @@ fn rest(rows: &[ComparisonRow<'_>], escape: &impl Fn(&str) -> String) -> Vec<Vec
     let nats: Shown = |x| format!("{x:.4} nats");
     let kinds: [(&str, &str, Shown, Shown); 10] = [
         ("equal_tokens", "equal generated tokens", percent, percent),
-        ("logprob_difference", "log-probability, mean distance", nats, nats),
-        ("logprob_change", "log-probability, mean change", nats, nats),
+        ("logprob_difference", "log-probability, distance", nats, nats),
+        ("logprob_change", "log-probability, change", nats, nats),
         ("speed_ratio", "tokens/s", ratio, |x| format!("{x:.0}")),
         ("ttft_ratio", "time to first token, ms", ratio, milliseconds),
         ("tpot_ratio", "time per output token, ms", ratio, milliseconds),
