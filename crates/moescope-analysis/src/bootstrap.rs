@@ -226,7 +226,7 @@ pub(crate) fn deviate(distance: f64, reach: f64, units: usize) -> f64 {
 }
 
 /// `sqrt(n / (n-1)) t(n-1) / z` for n units.
-fn widening(units: usize) -> f64 {
+pub(crate) fn widening(units: usize) -> f64 {
     let n = units as f64;
     (n / (n - 1.0)).sqrt() * student_t(n - 1.0) / Z
 }

@@ -29,8 +29,10 @@
 //! sequence are not independent. See [`bootstrap`]. With fewer than [`bootstrap::MIN_UNITS`]
 //! sequences there is none.
 //!
-//! A new metric is one file in `metrics/` and one line in [`METRICS`].
+//! A new metric is one file in `metrics/` and one line in [`METRICS`]; one of two runs is a file in `compare/`
+//! and a line in [`COMPARISON_METRICS`].
 
+mod all_pairs;
 mod analysis;
 pub mod bootstrap;
 pub mod chance;
@@ -68,11 +70,15 @@ mod table;
 mod texts;
 mod transitions;
 
+pub use all_pairs::ALL_PAIRS;
 pub use analysis::{
     Absent, Analysis, Matrix, analyze, analyze_all, analyze_chosen, analyze_data, analyze_metrics,
 };
 pub use clustering::clustered_order;
-pub use compare::{Comparison, Refusal, TokenWise, compare, compare_across};
+pub use compare::{
+    COMPARISON_METRICS, Comparison, ComparisonMetric, Part, Refusal, TokenWise, compare,
+    compare_across,
+};
 pub use counts::LayerCounts;
 pub use data::{LayerData, NO_EXPERT, RunData, Sequence, StepSeries, TokenData};
 pub use error::AnalysisError;
@@ -88,5 +94,7 @@ pub use row::{Index, MetricRow};
 pub use structure::{Coactivation, Structure, Transitions};
 pub use study::{Scope, Study};
 pub use summary::{Summary, summarise};
-pub use table::{COMPARISON_COLUMNS, TABLE_COLUMNS, write_comparison_parquet, write_parquet};
+pub use table::{
+    COMPARISON_COLUMNS, ComparisonRow, TABLE_COLUMNS, write_comparison_parquet, write_parquet,
+};
 pub use texts::TokenTexts;

@@ -15,6 +15,9 @@ pub struct Summary<'a> {
     pub rows: usize,
     /// Mean of their values.
     pub mean: f64,
+    /// Mean of the lower and of the upper ends of their intervals, where all have one: what a row is known
+    /// to. The mean itself is known at least as well.
+    pub interval: Option<(f64, f64)>,
     /// The row with the lowest value, the first of equal ones.
     pub lowest: &'a MetricRow,
     /// The row with the highest value, the first of equal ones.
@@ -45,20 +48,24 @@ fn of_metric<'a>(rows: &[&'a MetricRow]) -> Vec<Summary<'a>> {
         false => sizes().min().unwrap_or(1).max(1),
     };
     let shown = |n: u32| n.is_multiple_of(unit) && is_power_of_four(n / unit);
-    let mut lines: Vec<(Summary<'a>, f64)> = Vec::new();
+    // Beside each line sums of chance levels and of ends of intervals; NaN where a row has none.
+    let mut lines: Vec<(Summary<'a>, [f64; 3])> = Vec::new();
     for &row in rows {
         let index = match row.index {
             Some(Index::Lag(n) | Index::Size(n)) if !shown(n) => continue,
             Some(Index::Expert(_) | Index::Pair(..)) | None => None,
             kept => kept,
         };
-        let same =
-            |(line, _): &&mut (Summary<'a>, f64)| line.index == index && line.phase == row.phase;
+        let same = |(line, _): &&mut (Summary<'a>, [f64; 3])| {
+            line.index == index && line.phase == row.phase
+        };
+        let (low, high) = row.interval.unwrap_or((f64::NAN, f64::NAN));
+        let more = [row.chance.unwrap_or(f64::NAN), low, high];
         match lines.iter_mut().find(same) {
-            Some((line, chance)) => {
+            Some((line, sums)) => {
                 line.rows += 1;
                 line.mean += row.value;
-                *chance += row.chance.unwrap_or(f64::NAN);
+                sums.iter_mut().zip(more).for_each(|(sum, value)| *sum += value);
                 if row.value < line.lowest.value {
                     line.lowest = row;
                 }
@@ -73,21 +80,23 @@ fn of_metric<'a>(rows: &[&'a MetricRow]) -> Vec<Summary<'a>> {
                     phase: row.phase,
                     rows: 1,
                     mean: row.value,
+                    interval: None,
                     lowest: row,
                     highest: row,
                     chance: None,
                     unit: row.unit,
                 };
-                lines.push((line, row.chance.unwrap_or(f64::NAN)));
+                lines.push((line, more));
             }
         }
     }
     lines
         .into_iter()
-        .map(|(line, chance)| {
+        .map(|(line, sums)| {
             let rows = line.rows as f64;
-            let chance = Some(chance / rows).filter(|chance| !chance.is_nan());
-            Summary { mean: line.mean / rows, chance, ..line }
+            let [chance, low, high] =
+                sums.map(|sum| Some(sum / rows).filter(|mean| !mean.is_nan()));
+            Summary { mean: line.mean / rows, interval: low.zip(high), chance, ..line }
         })
         .collect()
 }

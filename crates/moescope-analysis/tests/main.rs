@@ -3,14 +3,22 @@
 // A test that meets what it does not expect should panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "main/all_pairs.rs"]
+mod all_pairs;
 #[path = "main/cache.rs"]
 mod cache;
 #[path = "main/chance.rs"]
 mod chance;
+#[path = "main/columns.rs"]
+mod columns;
 #[path = "main/compare.rs"]
 mod compare;
+#[path = "main/compare_metrics.rs"]
+mod compare_metrics;
 #[path = "main/coverage.rs"]
 mod coverage;
+#[path = "main/coverage_compare.rs"]
+mod coverage_compare;
 #[path = "main/docs.rs"]
 mod docs;
 #[path = "main/edges.rs"]

@@ -139,14 +139,14 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Rows as CSV (RFC 4180).
-pub(crate) fn csv(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn csv(header: &[&str], rows: impl IntoIterator<Item = impl AsRef<[String]>>) -> String {
     let field = |cell: &str| match cell.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell.to_owned(),
     };
     let mut text = header.join(",") + "\n";
     for row in rows {
-        let cells: Vec<String> = row.iter().map(|cell| field(cell)).collect();
+        let cells: Vec<String> = row.as_ref().iter().map(|cell| field(cell)).collect();
         text.push_str(&(cells.join(",") + "\n"));
     }
     text

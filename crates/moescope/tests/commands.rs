@@ -91,9 +91,26 @@ fn analyze_prints_every_metric_or_one() {
     for metric in ["utilisation", "gini", "domain_specialisation", "router_entropy", "throughput"] {
         assert!(text.contains(metric), "{metric}");
     }
-    // Six layers of 32 experts.
-    let csv = analyze(&["--metric", "utilisation", "--format", "csv"]);
-    assert_eq!(csv.lines().count(), 1 + 6 * 32);
+    // Six layers of 32 experts: over all and by phase where all rows are wanted, as they are by default.
+    let csv = |options: &[&str]| {
+        analyze(&[&["--metric", "utilisation", "--format", "csv"], options].concat())
+    };
+    assert!(csv(&[]).starts_with(
+        "run,metric,layer,index,index_kind,index_first,index_second,domain,phase,value,low,high,chance,unit\n"
+    ));
+    for (options, rows) in [
+        (&[][..], 3),
+        (&["--by", "all"], 3),
+        (&["--by", "none"], 1),
+        (&["--by", "phase"], 2),
+        (&["--by", "domain"], 0),
+    ] {
+        assert_eq!(csv(options).lines().count(), 1 + rows * 6 * 32, "{options:?}");
+    }
+    let by_domain = ["--metric", "utilisation", "--metric", "gini", "--by", "domain"];
+    let output = succeed(moescope().arg("analyze").arg(&run).args(by_domain));
+    assert_eq!(stderr(&output).trim_end(), "no rows by domain: utilisation");
+    assert!(stdout(&output).contains("gini") && !stdout(&output).contains("utilisation"));
     let json: Value =
         serde_json::from_str(&analyze(&["--metric", "gini", "--by", "domain", "--format", "json"]))
             .unwrap();
@@ -104,8 +121,33 @@ fn analyze_prints_every_metric_or_one() {
     analyze(&["--format", "parquet", "-o", file.to_str().unwrap()]);
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
-    // A line per metric and lag, whatever the number of experts.
-    assert!(text.lines().count() < 100, "{text}");
+    // A line per metric and lag, whatever the number of experts, with intervals, on a screen of 100 columns.
+    assert!(text.lines().count() < 130, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for part in ["run: tiny-gemma4-moe", "95 %", "chance", "lowest", "highest"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Two runs are numbered.
+    let output = succeed(moescope().arg("analyze").arg(&run).arg(&run));
+    let text = stdout(&output);
+    assert!(text.contains("run 1: ") && text.contains("run 2: "), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 103), "{text}");
+    // Every pair of experts instead of the strongest ten; other metrics as they are.
+    let pairs = |options: &[&str]| {
+        let csv = analyze(&[options, &["--format", "csv", "--by", "none"]].concat());
+        let of = |metric: &str| csv.lines().filter(|line| line.contains(metric)).count();
+        [of(",coactivation_lift,"), of(",expert_path,"), of(",gini,")]
+    };
+    let [lift, paths, gini] = pairs(&["--metric", "coactivation_lift", "--metric", "gini"]);
+    assert!(lift <= 6 * 10 && (paths, gini) == (0, 6), "{lift} {paths} {gini}");
+    let all = ["--metric", "coactivation_lift", "--metric", "gini", "--all-pairs"];
+    let [lift, paths, gini] = pairs(&all);
+    assert!(lift > 6 * 20 && (paths, gini) == (0, 6), "{lift} {paths} {gini}");
+    let [lift, paths, gini] = pairs(&["--all-pairs"]);
+    assert!(lift > 6 * 20 && paths > 5 * 32 && gini == 0, "{lift} {paths} {gini}");
+    let mut none = moescope();
+    none.arg("analyze").arg(&run).args(["--metric", "gini", "--all-pairs"]);
+    crate::common::fail(&mut none, &["gini has no pairs of experts", "coactivation_lift"]);
     let listed = stdout(&succeed(moescope().args(["analyze", "--list"])));
     assert!(listed.contains("gini (ratio): Gini coefficient"), "{listed}");
     let mut unknown = moescope();

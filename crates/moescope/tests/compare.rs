@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::common::{datasets, moescope, prompts, stdout, succeed};
+use crate::common::{datasets, moescope, prompts, stderr, stdout, succeed};
 
 fn record(model: &str, prompts: &Path, run: &Path, options: &[&str]) {
     let mut command = moescope();
@@ -75,22 +75,73 @@ fn checkpoints_dtypes_and_prompts() {
     let mut command = moescope();
     command.arg("compare").arg(path("early")).arg(path("final"));
     let text = stdout(&succeed(&mut command));
-    for part in
-        ["base: tiny-gemma4-moe", "tokens that both read", "all", "12.5 %", "tokens/s, decode"]
-    {
+    for part in [
+        "base: tiny-gemma4-moe",
+        "tokens that both read",
+        "all layers",
+        "12.5 %",
+        "tokens/s, decode",
+        "time to first token, ms",
+        "time per output token, ms",
+        "gap between tokens, ms",
+        "process memory",
+        "not compared: memory: not recorded: device memory in use",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
     let markdown = stdout(&succeed(command.args(["--format", "md"])));
-    assert!(markdown.contains("| layer | same experts |"), "{markdown}");
+    assert!(markdown.contains("|  | same experts |"), "{markdown}");
+    // By phase and by domain; there is one domain alone.
+    let mut command = moescope();
+    command.arg("compare").arg(path("early")).arg(path("final"));
+    let output = succeed(command.args(["--by", "phase"]));
+    let (text, notes) = (stdout(&output), stderr(&output));
+    let line = |first: &str| text.lines().any(|line| line.starts_with(first));
+    assert!(line("prefill ") && line("decode ") && !line("all layers"), "{text}");
+    assert!(
+        notes.contains("no rows by phase: utilisation_difference, distribution_shift"),
+        "{notes}"
+    );
+    let mut command = moescope();
+    command.arg("compare").arg(path("early")).arg(path("final"));
+    let output = succeed(command.args(["--by", "domain", "--format", "csv"]));
+    assert_eq!(stdout(&output).lines().count(), 1, "{}", stdout(&output));
+    assert!(stderr(&output).contains("no rows by domain: "), "{}", stderr(&output));
+    let listed = stdout(&succeed(moescope().args(["compare", "--list"])));
+    for metric in moescope_analysis::COMPARISON_METRICS {
+        assert!(listed.contains(&format!("{} ({}): ", metric.name, metric.unit)), "{listed}");
+    }
+    let json = stdout(&succeed(moescope().args(["compare", "--list", "--format", "json"])));
+    assert_eq!(
+        serde_json::from_str::<Vec<Value>>(&json).unwrap().len(),
+        moescope_analysis::COMPARISON_METRICS.len()
+    );
     let mut command = moescope();
     command.arg("compare").arg(path("early")).arg(path("final")).args(["--format", "csv"]);
     let csv = stdout(&succeed(&mut command));
-    assert!(csv.starts_with("metric,layer,index,phase,value,"));
+    let header = "base,new,metric,layer,index,index_kind,index_first,index_second,domain,phase,value,low,high,\
+                  chance,unit";
+    assert_eq!(csv.lines().next(), Some(header));
     assert!(csv.lines().nth(1).unwrap().contains("tiny-gemma4-moe"), "{csv}");
-    assert_eq!(
-        csv.lines().filter(|line| line.starts_with("utilisation_difference")).count(),
-        6 * 32
-    );
+    let count = |part: &str| csv.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(count(",utilisation_difference,"), 6 * 32);
+    // All, prefill and decode, six layers and their mean.
+    assert_eq!(count(",routing_overlap,"), 3 * 7);
+    // What a ratio is between: of the base, then of the new run.
+    let of_base = |line: &&str| line.contains(",,peak_rss_bytes,");
+    assert!(csv.lines().any(|line| of_base(&line)), "{csv}");
+    assert!(csv.lines().any(|line| line.starts_with(',') && line.contains(",peak_rss_bytes,")));
+    // JSON has the same names.
+    let mut names: Vec<&str> = header.split(',').collect();
+    names.sort_unstable();
+    let rows = early["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), csv.lines().count() - 1);
+    for row in rows {
+        let mut keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, names);
+    }
 
     // The same rows as Parquet.
     let file = path("comparison.parquet");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::metric::Need;
+
 /// Why two runs, or a part of them, are not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -33,8 +35,23 @@ pub enum Refusal {
     NoLogprobs,
     /// A run has no end-to-end times.
     NoTimes,
+    /// A run recorded something else that is needed not at all.
+    NotRecorded(Need),
     /// The runs were on different machines: in what they differ, such as `devices`.
     Machines(Vec<&'static str>),
+}
+
+impl Refusal {
+    /// What a run that did not record this refuses.
+    pub(super) fn not_recorded(need: Need) -> Self {
+        match need {
+            Need::Ids => Refusal::NoRouting,
+            Need::TokenIds => Refusal::NoTokenIds,
+            Need::Logprobs => Refusal::NoLogprobs,
+            Need::Times => Refusal::NoTimes,
+            other => Refusal::NotRecorded(other),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -66,6 +83,7 @@ impl fmt::Display for Refusal {
             Refusal::NoTimes => {
                 f.write_str("a run has no end-to-end times (imported, or recorded with --profile)")
             }
+            Refusal::NotRecorded(need) => f.write_str(&Need::not_recorded(&[*need])),
             Refusal::Machines(differences) => write!(
                 f,
                 "the runs were recorded on different {}, so a difference in speed is that of the \

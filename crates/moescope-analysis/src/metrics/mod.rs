@@ -36,7 +36,7 @@ pub(crate) use coactivation::{StrongestPairs, uniform_lift};
 pub use divergence::jensen_shannon;
 pub(crate) use foretold::NextLayer;
 pub(crate) use saliency::LayerSaliency;
-pub(crate) use utilisation::{resampled_shares, shares};
+pub(crate) use utilisation::shares;
 pub(crate) use vocabulary::LayerVocabulary;
 pub use vocabulary::{Specialist, Specialists};
 

@@ -1,24 +1,47 @@
-//! `docs/METRICS.md` has a section for every metric, and says what the registry says.
+//! `docs/METRICS.md` has a section for every metric, and says what the registries say.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use moescope_analysis::METRICS;
+use moescope_analysis::{ALL_PAIRS, COMPARISON_METRICS, METRICS, Need};
 
 const HEADING: &str = "## Reference\n\n";
 
-/// The sections of all metrics.
+/// A section.
+fn section(
+    text: &mut String,
+    name: &str,
+    title: &str,
+    unit: &str,
+    [formula, chance, source]: [&str; 3],
+    needs: &[Need],
+) {
+    let needs: Vec<&str> = needs.iter().map(|need| need.what()).collect();
+    writeln!(text, "### {name}\n").unwrap();
+    writeln!(text, "{title}, in {unit}.\n").unwrap();
+    writeln!(text, "- Definition: {formula}").unwrap();
+    writeln!(text, "- Chance: {}", if chance.is_empty() { "none" } else { chance }).unwrap();
+    writeln!(text, "- Source: {source}").unwrap();
+    writeln!(text, "- Needs: {}\n", needs.join(", ")).unwrap();
+}
+
+/// The sections of all metrics: of a run, of all pairs of experts, of two runs.
 fn reference() -> String {
     let mut text = String::new();
-    for metric in METRICS {
-        let needs: Vec<&str> = metric.needs.iter().map(|need| need.what()).collect();
-        writeln!(text, "### `{}`\n", metric.name).unwrap();
-        writeln!(text, "{}, in {}.\n", metric.title, metric.unit).unwrap();
-        writeln!(text, "- Definition: {}", metric.formula).unwrap();
-        let chance = if metric.chance.is_empty() { "none" } else { metric.chance };
-        writeln!(text, "- Chance: {chance}").unwrap();
-        writeln!(text, "- Source: {}", metric.source).unwrap();
-        writeln!(text, "- Needs: {}\n", needs.join(", ")).unwrap();
+    for m in METRICS {
+        let words = [m.formula, m.chance, m.source];
+        section(&mut text, &format!("`{}`", m.name), m.title, m.unit, words, m.needs);
+    }
+    text.push_str("## Reference: all pairs of experts (`--all-pairs`)\n\n");
+    for m in ALL_PAIRS {
+        let words = [m.formula, m.chance, m.source];
+        let name = format!("`{}`, all pairs", m.name);
+        section(&mut text, &name, m.title, m.unit, words, m.needs);
+    }
+    text.push_str("## Reference: two runs of the same tokens\n\n");
+    for m in COMPARISON_METRICS {
+        let words = [m.formula, m.chance, m.source];
+        section(&mut text, &format!("`{}`", m.name), m.title, m.unit, words, m.needs);
     }
     text.trim_end().to_owned() + "\n"
 }

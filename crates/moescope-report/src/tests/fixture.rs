@@ -541,6 +541,7 @@ pub(super) fn comparisons(analyses: &[Analysis]) -> Vec<Comparison> {
             utilisation: None,
             token_wise: TokenWise::Compared { tokens: 2592, left_out: 12 },
             missing: Vec::new(),
+            sides: Default::default(),
             rows,
         });
     }

@@ -1,17 +1,21 @@
 //! `moescope analyze`.
 
+mod summary;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use moescope_analysis::{
-    Analysis, METRICS, Metric, MetricRow, Options, TABLE_COLUMNS, analyze_chosen, summarise,
+    ALL_PAIRS, Analysis, METRICS, Metric, MetricRow, Options, TABLE_COLUMNS, analyze_chosen,
     write_parquet,
 };
 use moescope_report::sanitize;
 use moescope_trace::Run;
 use serde_json::{Value, json};
 
+use super::by::By;
+use super::{definitions, long};
 use crate::ui;
 
 /// Every metric of one or more runs: as text in a line each, or all rows of one long table.
@@ -23,9 +27,14 @@ pub(crate) struct Analyze {
     /// Only this metric, with all its rows; may be given several times.
     #[arg(long = "metric", value_name = "NAME")]
     metrics: Vec<String>,
-    /// Only the rows of single domains, or of single phases; by default those over all of both.
+    /// Which rows: over all domains and phases, of single domains, of single phases, or all of these.
+    /// [default: none for text, all for json, csv and parquet]
     #[arg(long, value_enum)]
     by: Option<By>,
+    /// For coactivation, coactivation_lift and expert_path every pair of experts, over all tokens, instead of
+    /// the strongest ones; only these three metrics are computed unless --metric names others.
+    #[arg(long)]
+    all_pairs: bool,
     /// How the table is printed.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -35,13 +44,6 @@ pub(crate) struct Analyze {
     /// List the metrics with their definitions, and analyse nothing.
     #[arg(long, conflicts_with_all = ["by", "output"])]
     list: bool,
-}
-
-/// What a metric is split by.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum By {
-    Domain,
-    Phase,
 }
 
 /// How the table is printed.
@@ -64,9 +66,10 @@ impl Analyze {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let metrics = self.chosen()?;
         if self.list {
+            let definitions = metrics.iter().map(|metric| (*metric).into());
             return ui::print(&match self.format {
-                Format::Text => list(&metrics),
-                Format::Json => list_json(&metrics)?,
+                Format::Text => definitions::text(definitions),
+                Format::Json => definitions::json(definitions)?,
                 _ => bail!("--list: expected --format text or json"),
             });
         }
@@ -75,19 +78,28 @@ impl Analyze {
         }
         let runs = self.runs.iter().map(Run::open).collect::<Result<Vec<_>, _>>()?;
         let analyses = analyze_chosen(&runs, &Options::default(), &metrics)?;
+        let by = self.by.unwrap_or(match self.format {
+            Format::Text => By::None,
+            Format::Json | Format::Csv | Format::Parquet => By::All,
+        });
         let rows: Rows<'_> = analyses
             .iter()
-            .flat_map(|analysis| self.wanted(analysis).into_iter().map(move |row| (analysis, row)))
+            .flat_map(|analysis| {
+                let all: Vec<&MetricRow> = analysis.rows.iter().collect();
+                by.of(&all, |row| row).into_iter().map(move |row| (analysis, row))
+            })
             .collect();
         let bytes = match self.format {
-            Format::Text if self.metrics.is_empty() => {
-                // The names carry the labels.
-                let named = analyses.len() > 1 || analyses.iter().any(|a| !a.labels().is_empty());
-                summary(&rows, named).into_bytes()
+            Format::Text if self.metrics.is_empty() && !self.all_pairs => {
+                summary::text(&analyses, &rows).into_bytes()
             }
             Format::Text => long_text(&rows).into_bytes(),
-            Format::Csv => long_csv(&rows).into_bytes(),
-            Format::Json => long_json(&rows)?.into_bytes(),
+            Format::Csv => long::csv(&TABLE_COLUMNS, rows.iter().map(values)).into_bytes(),
+            Format::Json => {
+                let rows: Vec<Value> =
+                    rows.iter().map(|row| long::object(&TABLE_COLUMNS, values(row))).collect();
+                (serde_json::to_string_pretty(&rows)? + "\n").into_bytes()
+            }
             Format::Parquet => {
                 let mut bytes = Vec::new();
                 write_parquet(&rows, &mut bytes).context("--format parquet")?;
@@ -100,205 +112,62 @@ impl Analyze {
                 ui::note(format!("{}: {}: {}", analysis.name, absent.metric, absent.reason));
             }
         }
+        let computed = analyses.iter().flat_map(|analysis| &analysis.rows);
+        if let Some(note) = by.note(computed, rows.iter().map(|(_, row)| *row)) {
+            ui::note(note);
+        }
         Ok(())
     }
 
     /// The metrics that were named, in the order of the registry; all where none was.
     fn chosen(&self) -> anyhow::Result<Vec<&'static Metric>> {
+        let of_pairs = |name: &str| ALL_PAIRS.iter().find(|metric| metric.name == name);
         if let Some(unknown) = self.metrics.iter().find(|n| METRICS.iter().all(|m| m.name != **n)) {
             let known: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
             bail!("--metric {unknown}: unknown; expected one of {}", known.join(", "));
         }
+        if self.all_pairs && self.metrics.is_empty() {
+            return Ok(ALL_PAIRS.iter().collect());
+        }
+        if self.all_pairs && self.metrics.iter().all(|name| of_pairs(name).is_none()) {
+            let known: Vec<&str> = ALL_PAIRS.iter().map(|m| m.name).collect();
+            bail!(
+                "--all-pairs: {} has no pairs of experts; expected one of {}",
+                self.metrics.join(", "),
+                known.join(", ")
+            );
+        }
         let named = |metric: &&Metric| {
             self.metrics.is_empty() || self.metrics.iter().any(|name| name == metric.name)
         };
-        Ok(METRICS.iter().filter(named).collect())
-    }
-
-    /// The rows that --by asks for: over all of both, unless a metric has no such rows.
-    fn wanted<'a>(&self, analysis: &'a Analysis) -> Vec<&'a MetricRow> {
-        let of_metric = |rows: &[&'a MetricRow]| -> Vec<&'a MetricRow> {
-            let mut rows = rows.to_vec();
-            match self.by {
-                Some(By::Domain) => rows.retain(|row| row.domain.is_some()),
-                Some(By::Phase) => rows.retain(|row| row.phase.is_some() && row.domain.is_none()),
-                None => {
-                    if rows.iter().any(|row| row.domain.is_none()) {
-                        rows.retain(|row| row.domain.is_none());
-                    }
-                    if rows.iter().any(|row| row.phase.is_none()) {
-                        rows.retain(|row| row.phase.is_none());
-                    }
-                }
-            }
-            rows
+        let whole = |metric: &'static Metric| {
+            of_pairs(metric.name).filter(|_| self.all_pairs).unwrap_or(metric)
         };
-        let rows: Vec<&MetricRow> = analysis.rows.iter().collect();
-        rows.chunk_by(|a, b| a.metric == b.metric).flat_map(of_metric).collect()
+        Ok(METRICS.iter().filter(named).map(whole).collect())
     }
-}
-
-/// Name, unit, definition, chance level and source of each metric.
-fn list(metrics: &[&Metric]) -> String {
-    let mut text = String::new();
-    for metric in metrics {
-        text.push_str(&format!("{} ({}): {}\n", metric.name, metric.unit, metric.title));
-        text.push_str(&format!("    {}\n", metric.formula));
-        if !metric.chance.is_empty() {
-            text.push_str(&format!("    chance: {}\n", metric.chance));
-        }
-        text.push_str(&format!("    source: {}\n", metric.source));
-    }
-    text
-}
-
-fn list_json(metrics: &[&Metric]) -> anyhow::Result<String> {
-    let metrics: Vec<Value> = metrics
-        .iter()
-        .map(|metric| {
-            json!({
-                "metric": metric.name,
-                "title": metric.title,
-                "unit": metric.unit,
-                "formula": metric.formula,
-                "chance": metric.chance,
-                "source": metric.source,
-                "needs": metric.needs.iter().map(|need| need.what()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    Ok(serde_json::to_string_pretty(&metrics)? + "\n")
-}
-
-/// A line per metric and run; per lag, size, percentile or rank where it has those.
-fn summary(rows: &Rows<'_>, several: bool) -> String {
-    let header =
-        ["metric", "at", "run", "mean", "lowest", "where", "highest", "where", "chance", "unit"];
-    let mut lines = Vec::new();
-    for of_run in rows.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
-        let Some(&(analysis, _)) = of_run.first() else { continue };
-        for line in summarise(of_run.iter().map(|(_, row)| *row)) {
-            let at: Vec<String> = [line.index.and(analysis.index_words(line.lowest))]
-                .into_iter()
-                .flatten()
-                .chain(line.phase.map(str::to_owned))
-                .collect();
-            let alone = line.rows == 1;
-            let place = |row: &MetricRow| if alone { String::new() } else { place(analysis, row) };
-            let value = |x: f64| if alone { String::new() } else { short(x) };
-            lines.push(vec![
-                line.metric.to_owned(),
-                at.join(" "),
-                sanitize(&analysis.labelled_name()).into_owned(),
-                short(line.mean),
-                value(line.lowest.value),
-                place(line.lowest),
-                value(line.highest.value),
-                place(line.highest),
-                line.chance.map_or_else(String::new, short),
-                line.unit.to_owned(),
-            ]);
-        }
-    }
-    // Runs beside each other: the lines of one metric together, in the order they came.
-    let order = |line: &Vec<String>| METRICS.iter().position(|metric| metric.name == line[0]);
-    lines.sort_by_key(order);
-    if several {
-        return ui::table(&header, &lines);
-    }
-    let without = |cells: Vec<String>| {
-        cells.into_iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, cell)| cell).collect()
-    };
-    let header: Vec<&str> = header.into_iter().filter(|name| *name != "run").collect();
-    ui::table(&header, &lines.into_iter().map(without).collect::<Vec<_>>())
-}
-
-/// Layer, domain and expert or pair of a row.
-fn place(analysis: &Analysis, row: &MetricRow) -> String {
-    use moescope_analysis::Index;
-    let within = match row.index {
-        Some(Index::Expert(_) | Index::Pair(..)) => analysis.index_words(row),
-        _ => None,
-    };
-    let layer = row.layer.map(|layer| format!("layer {layer}"));
-    let parts: Vec<String> = layer.into_iter().chain(row.domain.clone()).chain(within).collect();
-    sanitize(&parts.join(", ")).into_owned()
-}
-
-fn long_text(rows: &Rows<'_>) -> String {
-    let shown = |name: &str| sanitize(name).into_owned();
-    let columns = |cells: Vec<String>| {
-        cells.into_iter().enumerate().filter(|(at, _)| !MACHINE.contains(at)).map(|(_, c)| c)
-    };
-    let header: Vec<&str> = columns(TABLE_COLUMNS.map(str::to_owned).into())
-        .filter_map(|name| TABLE_COLUMNS.into_iter().find(|column| **column == name))
-        .collect();
-    let lines: Vec<Vec<String>> =
-        rows.iter().map(|(a, r)| columns(cells(a, r, shown, short)).collect()).collect();
-    ui::table(&header, &lines)
 }
 
 /// Columns for programs: the index as a kind and numbers.
 const MACHINE: std::ops::Range<usize> = 4..7;
 
-/// Plain numbers and raw names: a file for other programs.
-fn long_csv(rows: &Rows<'_>) -> String {
-    let full = |x: f64| x.to_string();
-    let cells = |(a, r): &(&Analysis, &MetricRow)| cells(a, r, str::to_owned, full);
-    ui::csv(&TABLE_COLUMNS, &rows.iter().map(cells).collect::<Vec<_>>())
-}
-
-fn long_json(rows: &Rows<'_>) -> anyhow::Result<String> {
-    let rows: Vec<Value> = rows.iter().map(|(analysis, row)| object(analysis, row)).collect();
-    Ok(serde_json::to_string_pretty(&rows)? + "\n")
+fn long_text(rows: &Rows<'_>) -> String {
+    let shown = |at: &usize| !MACHINE.contains(at);
+    let header: Vec<&str> = TABLE_COLUMNS
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| shown(at))
+        .map(|(_, name)| *name)
+        .collect();
+    let line = |row: &(&Analysis, &MetricRow)| -> Vec<String> {
+        let cells = values(row).into_iter().enumerate().filter(|(at, _)| shown(at));
+        cells.map(|(_, value)| sanitize(&long::cell(&value, short)).into_owned()).collect()
+    };
+    ui::table(&header, &rows.iter().map(line).collect::<Vec<_>>())
 }
 
 /// A row as [`TABLE_COLUMNS`].
-fn cells(
-    analysis: &Analysis,
-    row: &MetricRow,
-    name: impl Fn(&str) -> String,
-    number: fn(f64) -> String,
-) -> Vec<String> {
-    let optional = |x: Option<f64>| x.map_or_else(String::new, number);
-    let whole = |n: Option<u32>| n.map_or_else(String::new, |n| n.to_string());
-    let numbers = row.index.map(|index| index.numbers());
-    vec![
-        name(&analysis.labelled_name()),
-        row.metric.to_owned(),
-        row.layer.map_or_else(String::new, |layer| layer.to_string()),
-        analysis.index_words(row).map_or_else(String::new, |words| name(&words)),
-        row.index.map_or_else(String::new, |index| index.kind().to_owned()),
-        whole(numbers.map(|numbers| numbers.0)),
-        whole(numbers.and_then(|numbers| numbers.1)),
-        row.domain.as_deref().map_or_else(String::new, &name),
-        row.phase.unwrap_or_default().to_owned(),
-        number(row.value),
-        optional(row.interval.map(|(low, _)| low)),
-        optional(row.interval.map(|(_, high)| high)),
-        optional(row.chance),
-        row.unit.to_owned(),
-    ]
-}
-
-fn object(analysis: &Analysis, row: &MetricRow) -> Value {
-    let numbers = row.index.map(|index| index.numbers());
-    json!({
-        "run": analysis.labelled_name(),
-        "metric": row.metric,
-        "layer": row.layer,
-        "index": analysis.index_words(row),
-        "index_kind": row.index.map(|index| index.kind()),
-        "index_first": numbers.map(|numbers| numbers.0),
-        "index_second": numbers.and_then(|numbers| numbers.1),
-        "domain": row.domain,
-        "phase": row.phase,
-        "value": row.value,
-        "low": row.interval.map(|(low, _)| low),
-        "high": row.interval.map(|(_, high)| high),
-        "chance": row.chance,
-        "unit": row.unit,
-    })
+fn values((analysis, row): &(&Analysis, &MetricRow)) -> Vec<Value> {
+    long::values(&[json!(analysis.labelled_name())], row, analysis.index_words(row))
 }
 
 /// Four significant digits; large numbers whole.
