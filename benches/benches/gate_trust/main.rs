@@ -105,8 +105,8 @@ struct Asked {
     plan: Plan,
     /// Where what came out is kept.
     out: Option<PathBuf>,
-    /// The binary whose gate compares, in processes of its own.
-    binary: Option<PathBuf>,
+    /// The binary whose gate compares, in processes of its own; and numbers of pairs other than its defaults.
+    binary: Option<(PathBuf, [Option<u32>; 2])>,
 }
 
 impl Asked {
@@ -119,8 +119,8 @@ impl Asked {
                 let subject = Subject::open(&plan);
                 compare_all(plan, ledger, |kind, number| Ok(subject.compare(kind, number)))
             }
-            Some(binary) => {
-                let gate = Processes::new(&binary, &plan)?;
+            Some((binary, pairs)) => {
+                let gate = Processes::new(&binary, &plan, pairs)?;
                 let ledger = Ledger::open(out, &gate.to_string())?;
                 compare_all(plan, ledger, |kind, _| gate.compare(kind))
             }
@@ -131,7 +131,7 @@ impl Asked {
 /// What to compare and where to keep it; nothing where a test filter means other tests.
 fn options(arguments: &[String]) -> Result<Option<Asked>, String> {
     let mut plan = Plan { aa: 0, power: 0, routing: 0, ..FULL };
-    let (mut out, mut binary) = (None, None);
+    let (mut out, mut binary, mut pairs, mut max_pairs) = (None, None, None, None);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -149,8 +149,8 @@ fn options(arguments: &[String]) -> Result<Option<Asked>, String> {
                 plan = Plan { aa: count, power: count, routing: count, ..plan };
             }
             "--processes" => binary = Some(PathBuf::from(value()?)),
-            "--pairs" => plan.pairs = number()?,
-            "--max-pairs" => plan.max_pairs = number()?,
+            "--pairs" => pairs = Some(number()?),
+            "--max-pairs" => max_pairs = Some(number()?),
             "--slowdown" => plan.slowdown = f64::from(number()?),
             "--out" => out = Some(PathBuf::from(value()?)),
             // What cargo and the test harness of the other targets understand.
@@ -165,7 +165,11 @@ fn options(arguments: &[String]) -> Result<Option<Asked>, String> {
         }
     }
     let asked = plan.aa + plan.power + plan.routing > 0;
-    Ok(Some(Asked { plan: if asked { plan } else { SHORT }, out, binary }))
+    let mut plan = if asked { plan } else { SHORT };
+    plan.pairs = pairs.unwrap_or(plan.pairs);
+    plan.max_pairs = max_pairs.unwrap_or(plan.max_pairs);
+    let binary = binary.map(|path| (path, [pairs, max_pairs]));
+    Ok(Some(Asked { plan, out, binary }))
 }
 
 fn compare_all(

@@ -24,15 +24,21 @@ pub(crate) struct Processes {
     /// Of the binary's bytes: lines of two builds are no row.
     hash: u64,
     slowdown: f64,
+    /// Options of the gate; none: its defaults.
+    pairs: Vec<String>,
 }
 
 impl Processes {
-    pub(crate) fn new(binary: &Path, plan: &Plan) -> Result<Self, String> {
+    /// `pairs`: how many a look starts with and at most, where not the gate's defaults.
+    pub(crate) fn new(binary: &Path, plan: &Plan, pairs: [Option<u32>; 2]) -> Result<Self, String> {
         let problem = |error: std::io::Error| format!("{}: {error}", binary.display());
         let binary = binary.canonicalize().map_err(problem)?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(&binary).map_err(problem)?);
-        Ok(Self { binary, hash: hasher.finish(), slowdown: plan.slowdown })
+        let options = std::iter::zip(["--pairs", "--max-pairs"], pairs)
+            .filter_map(|(name, number)| Some([name.to_owned(), number?.to_string()]));
+        let pairs = options.flatten().collect();
+        Ok(Self { binary, hash: hasher.finish(), slowdown: plan.slowdown, pairs })
     }
 
     /// Compares the binary with itself or with itself and a fault.
@@ -46,9 +52,10 @@ impl Processes {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut gate = Command::new(&self.binary);
         gate.current_dir(root).args(["gate", "--run", &base, "--vs", &new, "--format", "json"]);
-        if kind == Kind::Routing {
-            gate.args(FEW_PAIRS);
-        }
+        match kind {
+            Kind::Routing => gate.args(FEW_PAIRS),
+            Kind::Same | Kind::Slow => gate.args(&self.pairs),
+        };
         let output = gate.output().map_err(|e| format!("{}: {e}", self.binary.display()))?;
         // 0 passed, 1 regressed: anything else is no verdict, and no line.
         if !matches!(output.status.code(), Some(0 | 1)) {
@@ -63,10 +70,15 @@ impl Processes {
 
 impl fmt::Display for Processes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hash, slowdown, .. } = self;
+        let Self { hash, slowdown, pairs, .. } = self;
+        let pairs = match pairs.is_empty() {
+            true => "pairs by default".to_owned(),
+            false => pairs.join(" "),
+        };
         write!(
             f,
-            "gate --run, processes of their own: {MEASURED}, {slowdown} % slower, {} threads, binary {hash:016x}",
+            "gate --run, processes of their own: {MEASURED}, {pairs}, {slowdown} % slower, {} threads, binary \
+             {hash:016x}",
             threads()
         )
     }

@@ -111,7 +111,7 @@ fn draw(canvas: &Canvas<'_>, trends: &[&Trend], (page, pages): (usize, usize)) -
     if trends.iter().any(|trend| !trend.changes.is_empty()) {
         keys.push((Key::Reference, "change, with its commit".to_owned()));
     }
-    let top = legend(canvas, 26.0, &keys) + 12.0;
+    let top = 26.0 + legend(canvas, 26.0, &keys) + 12.0;
     let conditions: BTreeSet<&str> = trends.iter().map(|t| t.conditions.as_str()).collect();
     let number = |of: &str| conditions.iter().position(|c| *c == of).map_or(0, |at| at + 1);
     let (places, height) = lay_out(canvas, top, trends.len(), 380.0, 240.0);

@@ -23,7 +23,7 @@ pub const FACTS: &[&str] = &[
 /// threshold = 0.05        # a time may grow by this share
 /// significance = 0.05     # of the rank tests, after Benjamini-Hochberg
 /// pairs = 10              # of `gate --run A --vs B`, at least
-/// max_pairs = 40          # at most: more are measured while an interval is wider than the threshold, or the
+/// max_pairs = 100         # at most: more are measured while an interval is wider than the threshold, or the
 ///                         # rank test needs more for so many times
 /// ignore = []             # facts that are not checked
 ///
@@ -89,7 +89,7 @@ impl Default for GateOptions {
             threshold: 0.05,
             significance: 0.05,
             pairs: 10,
-            max_pairs: 40,
+            max_pairs: 100,
             ignore: Vec::new(),
             times: TimeThresholds::default(),
             limits: Limits::default(),

@@ -197,10 +197,17 @@ fn cells(trend: &Trend) -> [String; 7] {
         trend.metric.clone(),
         trend.unit.clone(),
         trend.points.len().to_string(),
-        newest.map_or_else(String::new, |value| format!("{value:.4}")),
+        newest.map_or_else(String::new, number),
         trend.changes.len().to_string(),
         last.unwrap_or_default(),
     ]
+}
+
+/// Five digits, and all of those before the point.
+fn number(value: f64) -> String {
+    let before = if value == 0.0 { 4.0 } else { value.abs().log10().floor() };
+    let after = (4.0 - before).clamp(0.0, 12.0) as usize;
+    format!("{value:.after$}")
 }
 
 fn object(trend: &Trend) -> serde_json::Value {

@@ -49,8 +49,8 @@ pub(crate) struct Gate {
     /// Pairs of --run and --vs to start with; by default what the configuration says, or 10.
     #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
     pairs: Option<u16>,
-    /// Pairs at most: while an interval is wider than the threshold more are measured; by default what the
-    /// configuration says, or 40.
+    /// Pairs at most: while an interval is wider than the threshold, or the rank test needs more for so many
+    /// times, more are measured; by default what the configuration says, or 100.
     #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
     max_pairs: Option<u16>,
     /// With --run: take the first look as final, without a second one where times look worse.
