@@ -1,4 +1,4 @@
-//! Another process that computes for random stretches.
+//! Another process that computes for random stretches, on every core of the machine.
 
 use std::{
     hint::spin_loop,
@@ -33,12 +33,22 @@ impl Drop for Company {
     }
 }
 
-/// Works for 20 to 500 ms, rests for as long, until nobody holds its input any more.
+/// Every core works for 20 to 500 ms and rests for as long, each at its own times, until nobody holds the input
+/// of the process any more.
 pub(crate) fn work(seed: u64) {
     thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+    // Of the machine, whatever RAYON_NUM_THREADS leaves to what is measured.
+    let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+    for core in 1..cores {
+        thread::spawn(move || work_on_one(seed + 1_000_003 * core));
+    }
+    work_on_one(seed);
+}
+
+fn work_on_one(seed: u64) -> ! {
     let mut rng = Rng::new(seed);
     let mut stretch = || Duration::from_micros(20_000 + rng.below(480_000) as u64);
     loop {

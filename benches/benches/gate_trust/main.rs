@@ -4,13 +4,22 @@
 //! ```text
 //! RAYON_NUM_THREADS=1 cargo bench -p moescope-benches --bench gate_trust -- --full --out trust.tsv
 //! cargo bench -p moescope-benches --bench gate_trust -- --aa 20 --power 20 --routing 0
+//! RAYON_NUM_THREADS=1 cargo bench -p moescope-benches --bench gate_trust -- \
+//!     --processes target/release/moescope --count 100 --out processes.tsv
 //! ```
 //!
-//! A comparison is what `gate --run A --vs B` sees: pairs of measurements by the bench protocol, a verdict with
-//! the default thresholds, more pairs until no interval is wider than the threshold, and other pairs where a time
-//! looks worse. Base and new are one set of weights, loaded anew for every comparison, in one process; a pair is one
-//! short sample of each, in an order drawn anew: the closer in time, the more of what the machine does meets both. Every second comparison of a build with itself has a process beside it that computes for random
-//! stretches.
+//! There are two ways to compare, and neither says how the other does:
+//!
+//! - *In one process* (the default): pairs of measurements by the bench protocol, a verdict with the default
+//!   thresholds, more pairs until no interval is wider than the threshold, and other pairs where a time looks worse.
+//!   Base and new are one set of weights, loaded anew for every comparison, in one process; a pair is one short
+//!   sample of each, in an order drawn anew: the closer in time, the more of what the machine does meets both. This
+//!   asks about the statistics, with little noise and many pairs in a short time.
+//! - *In processes of their own* (`--processes MOESCOPE`): the gate as it ships, `gate --run CMD --vs CMD` of that
+//!   binary with its defaults, every measurement a process that lays out its memory anew.
+//!
+//! Every second comparison of a build with itself has a process beside it that computes for random stretches on
+//! every core.
 //!
 //! `--full` makes 200, 100 and 100 comparisons, some 2.5 s each and 5.5 s where a time looks worse; `--out` keeps
 //! each as a line and goes on after those that are there. `RAYON_NUM_THREADS=1` takes the waking of threads out of
@@ -19,12 +28,14 @@
 mod arms;
 mod company;
 mod ledger;
+mod processes;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
 
-use arms::Subject;
+use arms::{Seen, Subject};
 use company::Company;
 use ledger::{Kind, Ledger, Line};
+use processes::Processes;
 
 /// Comparisons of each kind, and how they are made.
 #[derive(Clone, Copy)]
@@ -58,8 +69,8 @@ fn main() -> ExitCode {
     }
     match options(&arguments) {
         Ok(None) => ExitCode::SUCCESS,
-        Ok(Some((plan, out))) => match Ledger::open(out, &plan.to_string()) {
-            Ok(ledger) => compare_all(plan, ledger),
+        Ok(Some(asked)) => match asked.start() {
+            Ok(held) => ExitCode::from(u8::from(!held)),
             Err(problem) => refuse(&problem),
         },
         Err(problem) => refuse(&problem),
@@ -74,8 +85,7 @@ fn refuse(problem: &str) -> ExitCode {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { pairs, max_pairs, slowdown, .. } = self;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| threads.to_string());
+        let threads = threads();
         let tokens = format!("{} + {} tokens", arms::PROMPT, arms::GENERATE);
         write!(
             f,
@@ -84,9 +94,44 @@ impl fmt::Display for Plan {
     }
 }
 
+/// Threads that what is measured computes with.
+pub(crate) fn threads() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| threads.to_string())
+}
+
+/// What was asked for.
+struct Asked {
+    plan: Plan,
+    /// Where what came out is kept.
+    out: Option<PathBuf>,
+    /// The binary whose gate compares, in processes of its own; and numbers of pairs other than its defaults.
+    binary: Option<(PathBuf, [Option<u32>; 2])>,
+}
+
+impl Asked {
+    /// Makes all comparisons; whether what has to hold holds.
+    fn start(self) -> Result<bool, String> {
+        let Self { plan, out, binary } = self;
+        match binary {
+            None => {
+                let ledger = Ledger::open(out, &plan.to_string())?;
+                let subject = Subject::open(&plan);
+                compare_all(plan, ledger, |kind, number| Ok(subject.compare(kind, number)))
+            }
+            Some((binary, pairs)) => {
+                let gate = Processes::new(&binary, &plan, pairs)?;
+                let ledger = Ledger::open(out, &gate.to_string())?;
+                compare_all(plan, ledger, |kind, _| gate.compare(kind))
+            }
+        }
+    }
+}
+
 /// What to compare and where to keep it; nothing where a test filter means other tests.
-fn options(arguments: &[String]) -> Result<Option<(Plan, Option<PathBuf>)>, String> {
-    let (mut plan, mut out) = (Plan { aa: 0, power: 0, routing: 0, ..FULL }, None);
+fn options(arguments: &[String]) -> Result<Option<Asked>, String> {
+    let mut plan = Plan { aa: 0, power: 0, routing: 0, ..FULL };
+    let (mut out, mut binary, mut pairs, mut max_pairs) = (None, None, None, None);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -99,8 +144,13 @@ fn options(arguments: &[String]) -> Result<Option<(Plan, Option<PathBuf>)>, Stri
             "--aa" => plan.aa = number()? as usize,
             "--power" => plan.power = number()? as usize,
             "--routing" => plan.routing = number()? as usize,
-            "--pairs" => plan.pairs = number()?,
-            "--max-pairs" => plan.max_pairs = number()?,
+            "--count" => {
+                let count = number()? as usize;
+                plan = Plan { aa: count, power: count, routing: count, ..plan };
+            }
+            "--processes" => binary = Some(PathBuf::from(value()?)),
+            "--pairs" => pairs = Some(number()?),
+            "--max-pairs" => max_pairs = Some(number()?),
             "--slowdown" => plan.slowdown = f64::from(number()?),
             "--out" => out = Some(PathBuf::from(value()?)),
             // What cargo and the test harness of the other targets understand.
@@ -115,11 +165,18 @@ fn options(arguments: &[String]) -> Result<Option<(Plan, Option<PathBuf>)>, Stri
         }
     }
     let asked = plan.aa + plan.power + plan.routing > 0;
-    Ok(Some((if asked { plan } else { SHORT }, out)))
+    let mut plan = if asked { plan } else { SHORT };
+    plan.pairs = pairs.unwrap_or(plan.pairs);
+    plan.max_pairs = max_pairs.unwrap_or(plan.max_pairs);
+    let binary = binary.map(|path| (path, [pairs, max_pairs]));
+    Ok(Some(Asked { plan, out, binary }))
 }
 
-fn compare_all(plan: Plan, mut ledger: Ledger) -> ExitCode {
-    let subject = Subject::open(&plan);
+fn compare_all(
+    plan: Plan,
+    mut ledger: Ledger,
+    compare: impl Fn(Kind, u64) -> Result<Seen, String>,
+) -> Result<bool, String> {
     let start = Instant::now();
     let order = order(plan);
     for (at, &(kind, number)) in order.iter().enumerate() {
@@ -130,7 +187,7 @@ fn compare_all(plan: Plan, mut ledger: Ledger) -> ExitCode {
         let company =
             (kind == Kind::Same && number % 2 == 1).then(|| Company::start(number as u64));
         let begun = Instant::now();
-        let seen = subject.compare(kind, number as u64);
+        let seen = compare(kind, number as u64)?;
         let line = Line {
             kind,
             number,
@@ -149,7 +206,7 @@ fn compare_all(plan: Plan, mut ledger: Ledger) -> ExitCode {
         (Kind::Routing, "another routing: missed".to_owned()),
     ];
     let held = kinds.map(|(kind, what)| summary(kind, &what, &ledger));
-    ExitCode::from(u8::from(held.contains(&false)))
+    Ok(!held.contains(&false))
 }
 
 /// Kinds in turns, so that what the machine does in the meantime meets all of them.

@@ -366,7 +366,13 @@ fn unknown_manifest(name: &str, layers: &[LayerData], sequences: usize) -> Manif
             device_type: DeviceType::Unknown,
             limits: BTreeMap::new(),
         },
-        host: HostInfo { cpu: String::new(), cores: 0, ram_bytes: 0, os: String::new() },
+        host: HostInfo {
+            cpu: String::new(),
+            cores: 0,
+            threads: None,
+            ram_bytes: 0,
+            os: String::new(),
+        },
         state: MachineState::default(),
         settings: Settings {
             batch: 1,

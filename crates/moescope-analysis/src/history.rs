@@ -3,7 +3,7 @@
 use moescope_trace::history::{Entry, Value};
 use moescope_trace::manifest::labels;
 
-use crate::gate::{Evidence, Row};
+use crate::gate::{Evidence, PROMPT_BYTES, Row, prompt_bytes};
 use crate::stats::{Change, ChangeOptions, changes, quantile};
 
 /// One metric of one row under the same conditions, over time.
@@ -51,7 +51,7 @@ impl Trend {
     }
 }
 
-/// A measurement as a history keeps it: speeds in tokens per second and the facts.
+/// A measurement as a history keeps it: speeds in tokens per second, energy and the facts.
 pub fn entry(evidence: &Evidence, id: &str, measured_at: &str) -> Entry {
     // Random weights, software adapters, injected faults: numbers that need a label are a series of their own,
     // which says so wherever it is shown, and never points among others.
@@ -80,7 +80,11 @@ fn values(row: &Row) -> Vec<Value> {
         ("balance", "ratio", facts.load_variation),
         ("distinct_experts", "experts", facts.distinct_experts),
         ("peak_bytes", "bytes", wide(facts.peak_bytes_in_use)),
+        ("peak_bytes_reserved", "bytes", wide(facts.peak_bytes_reserved)),
+        // Depends on what ran before: shown, and never judged by the gate.
+        ("peak_rss", "bytes", wide(facts.peak_rss_bytes)),
         ("bytes_per_token", "bytes", facts.bytes_per_token),
+        (PROMPT_BYTES, "bytes", prompt_bytes(facts)),
         ("dispatches", "dispatches", facts.dispatches),
     ];
     let value = |metric: &str, unit: &str, value, quartiles, samples| Value {
@@ -91,16 +95,21 @@ fn values(row: &Row) -> Vec<Value> {
         quartiles,
         samples,
     };
+    let sampled = |metric: &str, unit: &str, mut samples: Vec<f64>| {
+        samples.sort_unstable_by(f64::total_cmp);
+        let at = |share| quantile(&samples, share);
+        value(metric, unit, at(0.5), Some((at(0.25), at(0.75))), samples.len() as u32)
+    };
     let speeds = row.times.iter().map(|time| {
-        let mut rates: Vec<f64> = time.samples.iter().map(|(_, ns)| 1e9 / ns).collect();
-        rates.sort_unstable_by(f64::total_cmp);
-        let at = |share| quantile(&rates, share);
-        value(time.name, "tokens/s", at(0.5), Some((at(0.25), at(0.75))), rates.len() as u32)
+        let rates = time.samples.iter().map(|(_, ns)| 1e9 / ns).collect();
+        sampled(time.name, "tokens/s", rates)
     });
+    let energy =
+        (!row.joules.is_empty()).then(|| sampled("joules_per_token", "joules", row.joules.clone()));
     let facts = counted
         .into_iter()
         .filter_map(|(metric, unit, number)| Some(value(metric, unit, number?, None, 1)));
-    speeds.chain(facts).collect()
+    speeds.chain(energy).chain(facts).collect()
 }
 
 /// The trends of a history, in order of first appearance, with their changes.

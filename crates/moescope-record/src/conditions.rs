@@ -168,6 +168,7 @@ pub fn host_info() -> HostInfo {
     HostInfo {
         cpu: cpu.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown CPU".into()),
         cores: cpus.len() as u32,
+        threads: Some(rayon::current_num_threads() as u32),
         ram_bytes: system.as_ref().map_or(0, System::total_memory),
         os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into()),
     }

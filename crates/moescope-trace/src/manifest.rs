@@ -195,8 +195,12 @@ pub struct DeviceInfo {
 pub struct HostInfo {
     /// Processor name.
     pub cpu: String,
-    /// Logical cores available.
+    /// Logical cores of the machine.
     pub cores: u32,
+    /// Threads the program computes with: what affinity, quotas and `RAYON_NUM_THREADS` leave of the cores. Not
+    /// known of measurements from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
     /// Installed memory, bytes.
     pub ram_bytes: u64,
     /// Operating system and version.

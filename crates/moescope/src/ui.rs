@@ -24,8 +24,8 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(stderr, "{}", sanitize(text.as_ref()));
 }
 
-/// An error with its causes on stderr, hints last.
-pub(crate) fn print_error(error: &anyhow::Error) {
+/// An error with its causes in one text, hints last.
+pub(crate) fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("{error}");
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -34,6 +34,12 @@ pub(crate) fn print_error(error: &anyhow::Error) {
             text.push_str(&format!(": {cause}"));
         }
     }
+    text
+}
+
+/// An error with its causes on stderr.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let text = error_text(error);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let label = if colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
     let mut stderr = std::io::stderr().lock();

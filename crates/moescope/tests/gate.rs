@@ -156,10 +156,100 @@ fn every_form_of_a_verdict() {
     let junit = read("gate.xml");
     assert!(junit.contains("tests=\"151\"") && junit.contains("failures=\"61\""), "{junit}");
     assert!(junit.contains("&lt;b&gt;") && !junit.contains('\u{1b}'), "{junit}");
-    assert_eq!(junit.matches("property name=\"note\"").count(), 2, "{junit}");
+    // The labels of both, and what is not recorded.
+    assert_eq!(junit.matches("property name=\"note\"").count(), 3, "{junit}");
     assert!(junit.contains("<system-out>base.json: random weights"), "{junit}");
     let badge: Value = serde_json::from_str(&read("badge.json")).unwrap();
     assert_eq!((&badge["schemaVersion"], &badge["message"]), (&json!(1), &json!("61 regressed")));
+    let all = [&summary, &notes, &junit, &stdout(&output)];
+    let missing = |text: &&String| text.contains("not recorded on either side");
+    assert!(all.iter().all(missing), "{all:?}");
+}
+
+/// A fact that only one side has fails nothing; every form says that it was not checked.
+#[test]
+fn what_is_undecided_is_said_in_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut without = bench(1.0, 1);
+    without["rows"][0]["facts"]["routing_hash"] = Value::Null;
+    write(dir.path(), "base.json", &bench(1.0, 1));
+    write(dir.path(), "new.json", &without);
+    for form in ["text", "markdown", "github", "junit", "json", "badge"] {
+        let (code, said, error) = gate(dir.path(), &["base.json", "new.json", "--format", form]);
+        assert_eq!(code, 0, "{said}{error}");
+        assert!(said.contains("undecided"), "{form}: {said}");
+        assert!(form == "badge" || said.contains("recorded on one side only"), "{form}: {said}");
+    }
+}
+
+/// Nothing was compared: no form of an earlier verdict stays as if it were this one's.
+#[test]
+fn an_error_is_written_in_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "base.json", &bench(1.0, 1));
+    let mut other = bench(1.0, 1);
+    other["fingerprint"]["device"]["adapter"] = json!("an <b>other</b>\n::error::\u{1b}[31m");
+    write(dir.path(), "other.json", &other);
+    let written = |new: &str| {
+        let mut command = moescope();
+        command.current_dir(dir.path()).args(["gate", "base.json", new, "--format", "github"]);
+        for form in ["text=t", "markdown=m", "github=g", "junit=j", "json=v", "badge=b"] {
+            command.args(["--write", form]);
+        }
+        command.output().unwrap()
+    };
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(written("base.json").status.code(), Some(0));
+    assert!(read("b").contains("passed"));
+    let output = written("other.json");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--across-devices"));
+    assert_eq!(stdout(&output), read("g"));
+    assert!(read("g").starts_with("::error title=moescope%3A nothing was compared::"));
+    assert_eq!(read("g").lines().count(), 1);
+    assert!(read("t").starts_with("error: "));
+    assert!(read("m").starts_with("### moescope gate: error") && read("m").contains("\\<b>"));
+    let junit = read("j");
+    assert!(junit.contains("errors=\"1\"") && junit.contains("<error"), "{junit}");
+    let document: Value = serde_json::from_str(&read("v")).unwrap();
+    assert!(document["error"].as_str().unwrap().contains("not comparable"), "{document}");
+    let badge: Value = serde_json::from_str(&read("b")).unwrap();
+    assert_eq!(badge["message"], "error");
+    for form in ["t", "m", "g", "j"] {
+        assert!(!read(form).contains('\u{1b}'), "{form}");
+    }
+    // A configuration that can't be used is an error too, and a file that is not there.
+    std::fs::write(dir.path().join("moescope.toml"), "[gate]\nthreshhold = 1\n").unwrap();
+    std::fs::remove_file(dir.path().join("b")).unwrap();
+    assert_eq!(written("base.json").status.code(), Some(2));
+    assert!(read("b").contains("error") && read("t").contains("threshhold"));
+}
+
+/// Ctrl-C ends a gate and takes its folder along.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_gate_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "base.json", &bench(1.0, 1));
+    let temporary = dir.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = moescope();
+    command.current_dir(dir.path()).env("TMPDIR", &temporary);
+    command.args(["gate", "--run", "touch began; sleep 1; cp base.json {out}"]);
+    command.args(["--vs", "cp base.json {out}", "--write", "badge=badge.json"]);
+    let mut gate = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !dir.path().join("began").exists() {
+        assert!(gate.try_wait().unwrap().is_none(), "the gate ended before its first command");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
+    let id = gate.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = gate.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("interrupted after 1 of 20"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+    assert!(std::fs::read_to_string(dir.path().join("badge.json")).unwrap().contains("error"));
 }
 
 #[test]
@@ -295,7 +385,14 @@ fn a_history_tells_which_commit_changed_it() {
     assert!(said.contains("commit12 x0.8") && said.contains("dtype=f32"), "{said}");
     fail(&mut run(&["show", "--metric", "speed"]), &["speed", "decode", "prefill"]);
     let said = stdout(&succeed(&mut run(&["plot", "-o", "figure"])));
-    assert_eq!(said.lines().count(), 2);
-    let svg = std::fs::read_to_string(dir.path().join("figure/trend.svg")).unwrap();
-    assert!(svg.contains("commit12"), "the commit stands in the figure");
+    // Two times and the peak, each as SVG and PNG.
+    assert_eq!(said.lines().count(), 6);
+    let read = |metric: &str| {
+        std::fs::read_to_string(dir.path().join(format!("figure/trend-{metric}.svg"))).unwrap()
+    };
+    let svg = read("decode");
+    assert!(svg.contains("commit12 x0.8"), "the commit stands in the figure");
+    assert!(svg.contains(">commit1<"), "and on its axis");
+    let constant = read("peak_bytes");
+    assert!(svg.contains("change, with its") && !constant.contains("change, with its"));
 }

@@ -1,7 +1,6 @@
 //! What may be compared with what.
 
-use moescope_trace::fingerprint::{Aspect, Difference};
-use moescope_trace::manifest::labels;
+use moescope_trace::fingerprint::{Aspect, Difference, Fingerprint};
 
 use super::evidence::{Evidence, Kind};
 
@@ -31,6 +30,19 @@ pub enum GateError {
         differences: String,
         /// The option that allows it.
         flag: &'static str,
+    },
+    /// Measurements that are taken together as one side are of another build, or of other conditions.
+    #[error(
+        "{later} was not measured as {first} was: {differences}; what counts as one side has to be one build under \
+         the same conditions"
+    )]
+    OneSide {
+        /// The first measurement.
+        first: String,
+        /// The one that differs.
+        later: String,
+        /// What differs.
+        differences: String,
     },
     /// One is a run, the other a bench result.
     #[error("{base} is a {base_kind}, {new} is a {new_kind}; compare two of one kind")]
@@ -90,6 +102,16 @@ pub enum GateError {
         /// What is empty.
         name: String,
     },
+    /// Checks, and none of them decides anything.
+    #[error("nothing could be decided between {base} and {new}: {why}")]
+    Undecided {
+        /// Name of the base.
+        base: String,
+        /// Name of the new one.
+        new: String,
+        /// Why not, of the first check.
+        why: String,
+    },
     /// A time that can't be.
     #[error("{name}, row {row}: a {time} time is {found}; expected a positive number")]
     BadTime {
@@ -104,50 +126,83 @@ pub enum GateError {
     },
 }
 
-/// Checks that two measurements compare; differences that may matter and don't forbid it are returned as
-/// notes.
-///
-/// # Errors
-///
-/// [`GateError`].
-pub fn comparable(
+/// Checks that the conditions of two measurements compare. Differences that are allowed are said; those of
+/// states forbid nothing and are returned as they are.
+pub(super) fn conditions(
     base: &Evidence,
     new: &Evidence,
     across: Across,
-) -> Result<Vec<String>, GateError> {
-    let names = || (base.name.clone(), new.name.clone());
-    if base.kind != new.kind {
-        let (base_kind, new_kind) = (base.kind, new.kind);
-        let (base, new) = names();
-        return Err(GateError::Kinds { base, base_kind, new, new_kind });
-    }
-    let differences = base.fingerprint.differences(&new.fingerprint);
-    let of = |aspect: Aspect| -> Vec<&Difference> {
-        differences.iter().filter(|difference| difference.aspect == aspect).collect()
-    };
-    let text = |differences: &[&Difference]| {
-        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let mut notes = Vec::new();
-    for (aspect, allowed, flag) in [
+) -> Result<(Vec<String>, Vec<Difference>), GateError> {
+    same_kind(base, new)?;
+    let mut differences = base.fingerprint.differences(&new.fingerprint);
+    let mut allowed = Vec::new();
+    for (aspect, wanted, flag) in [
         (Aspect::Model, across.models, "--across-models"),
         (Aspect::Device, across.devices, "--across-devices"),
     ] {
-        let found = of(aspect);
+        let (found, rest): (Vec<_>, Vec<_>) =
+            differences.into_iter().partition(|difference| difference.aspect == aspect);
+        differences = rest;
         if found.is_empty() {
             continue;
         }
-        let differences = text(&found);
-        if !allowed {
-            let (base, new) = names();
+        let differences = in_words(&found);
+        if !wanted {
+            let (base, new) = (base.name.clone(), new.name.clone());
             return Err(GateError::Conditions { base, new, differences, flag });
         }
-        notes.push(format!("compared although conditions differ ({flag}): {differences}"));
+        allowed.push(format!("compared although conditions differ ({flag}): {differences}"));
     }
-    let state = of(Aspect::State);
-    if !state.is_empty() {
-        notes.push(format!("the machine was in another state: {}", text(&state)));
+    Ok((allowed, differences))
+}
+
+/// Checks that a further measurement of one side is of the same build, under the same conditions and of the
+/// same task as the first.
+pub(super) fn one_side(first: &Evidence, later: &Evidence) -> Result<(), GateError> {
+    same_kind(first, later)?;
+    one_build((&first.name, &first.fingerprint), (&later.name, &later.fingerprint))?;
+    same_task(first, later)
+}
+
+/// Checks that two results which count as one are of one build under the same conditions.
+pub(super) fn one_build(
+    (first, conditions): (&str, &Fingerprint),
+    (later, others): (&str, &Fingerprint),
+) -> Result<(), GateError> {
+    let mut differences = conditions.differences(others);
+    differences.retain(|difference| difference.aspect != Aspect::State);
+    let mut differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    let builds = [conditions, others].map(|fingerprint| {
+        let commit = fingerprint.git_commit.as_deref().unwrap_or("unknown commit");
+        format!("{} ({commit})", fingerprint.moescope_version)
+    });
+    let [one, other] = &builds;
+    if one != other {
+        differences.push(format!("moescope: {one} against {other}"));
     }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let (first, later) = (first.to_owned(), later.to_owned());
+    Err(GateError::OneSide { first, later, differences: differences.join(", ") })
+}
+
+fn in_words(differences: &[Difference]) -> String {
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn same_kind(base: &Evidence, new: &Evidence) -> Result<(), GateError> {
+    if base.kind == new.kind {
+        return Ok(());
+    }
+    let (base_kind, new_kind) = (base.kind, new.kind);
+    let (base, new) = (base.name.clone(), new.name.clone());
+    Err(GateError::Kinds { base, base_kind, new, new_kind })
+}
+
+/// Checks that two measurements did the same things: prompts, rows, tokens.
+pub(super) fn same_task(base: &Evidence, new: &Evidence) -> Result<(), GateError> {
+    let names = || (base.name.clone(), new.name.clone());
     if base.task != new.task {
         let task = |evidence: &Evidence| evidence.task.clone().unwrap_or_else(|| "unknown".into());
         let (base_task, new_task) = (task(base), task(new));
@@ -171,16 +226,5 @@ pub fn comparable(
             return Err(GateError::Workload { base, new, row });
         }
     }
-    for (one, other, whose) in [(base, new, &new.name), (new, base, &base.name)] {
-        for row in one.rows.iter().filter(|row| other.row(&row.name).is_none()) {
-            notes.push(format!("row {} is not in {whose} and was not compared", row.name));
-        }
-    }
-    for one in [base, new] {
-        let labels = labels(&one.fingerprint.model, &one.fingerprint.device);
-        if !labels.is_empty() {
-            notes.push(format!("{}: {}", one.name, labels.join(", ")));
-        }
-    }
-    Ok(notes)
+    Ok(())
 }

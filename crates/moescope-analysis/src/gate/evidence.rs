@@ -8,6 +8,7 @@ use moescope_trace::manifest::Manifest;
 use moescope_trace::{Fingerprint, Phase, Run};
 
 use super::GateError;
+use super::comparable::one_build;
 use crate::chance::Balance;
 use crate::data::{NO_EXPERT, RunData};
 use crate::error::AnalysisError;
@@ -28,6 +29,8 @@ pub struct Evidence {
     pub task: Option<String>,
     /// What was measured.
     pub rows: Vec<Row>,
+    /// What a reader should know of it.
+    pub notes: Vec<String>,
     /// The run itself, for the overlap of routing.
     pub(super) run: Option<std::sync::Arc<RunData>>,
 }
@@ -63,6 +66,8 @@ pub struct Row {
     pub facts: Facts,
     /// Times, of [`TIMES`], those that were taken.
     pub times: Vec<Timed>,
+    /// Joules per token, one value per sample that has them. Not judged.
+    pub joules: Vec<f64>,
 }
 
 /// Samples of one time.
@@ -98,11 +103,12 @@ impl Evidence {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// Evidence of the results of one file: results of equal conditions are put together, row by row.
+    /// Evidence of the results of one file: results of one build and equal conditions are put together, row by
+    /// row.
     ///
     /// # Errors
     ///
-    /// [`GateError::Conditions`] where a file holds results of different conditions,
+    /// [`GateError::OneSide`] where a file holds results of different builds or conditions,
     /// [`GateError::Empty`] where no row has a sample.
     pub fn of_bench(name: &str, results: &[BenchResult]) -> Result<Self, GateError> {
         let Some(first) = results.first() else {
@@ -114,20 +120,16 @@ impl Evidence {
             fingerprint: first.fingerprint.clone(),
             task: None,
             rows: Vec::new(),
+            notes: Vec::new(),
             run: None,
         };
+        let mut states: BTreeMap<&str, String> = BTreeMap::new();
         let mut at_of: BTreeMap<String, usize> = BTreeMap::new();
         for result in results {
-            if result.fingerprint.identity() != first.fingerprint.identity() {
-                let differences = first.fingerprint.differences(&result.fingerprint);
-                let differences: Vec<String> =
-                    differences.iter().map(ToString::to_string).collect();
-                return Err(GateError::Conditions {
-                    base: format!("the first result of {name}"),
-                    new: "a later one".into(),
-                    differences: differences.join(", "),
-                    flag: "single files",
-                });
+            let of_first = format!("the first result of {name}");
+            one_build((&of_first, &first.fingerprint), ("a later one", &result.fingerprint))?;
+            for difference in first.fingerprint.differences(&result.fingerprint) {
+                states.entry(difference.field).or_insert_with(|| difference.to_string());
             }
             for row in &result.rows {
                 let key = row.configuration.to_string();
@@ -138,12 +140,13 @@ impl Evidence {
                         error: None,
                         facts: row.facts.clone(),
                         times: Vec::new(),
+                        joules: Vec::new(),
                     });
                     evidence.rows.len() - 1
                 });
                 let to = &mut evidence.rows[at];
                 if to.workload != result.workload_hash {
-                    let (base, new) = (format!("the first result of {name}"), "a later one".into());
+                    let (base, new) = (of_first, "a later one".into());
                     return Err(GateError::Workload { base, new, row: to.name.clone() });
                 }
                 to.facts.raise_peaks(&row.facts);
@@ -157,7 +160,16 @@ impl Evidence {
                 for (name, values) in std::iter::zip(TIMES, times) {
                     to.push(name, values.into_iter().map(|ns| (None, ns)));
                 }
+                to.joules.extend(row.joules_per_token());
             }
+        }
+        if !states.is_empty() {
+            let states: Vec<String> = states.into_values().collect();
+            evidence.notes.push(format!(
+                "{name}: its {} results were measured in different states of the machine: {}",
+                results.len(),
+                states.join(", ")
+            ));
         }
         evidence.check()?;
         Ok(evidence)
@@ -176,6 +188,7 @@ impl Evidence {
             error: data.partial.then(|| "the run is partial".into()),
             facts: facts_of(&data),
             times: Vec::new(),
+            joules: Vec::new(),
         };
         if data.has(crate::metric::Need::Times) {
             for (name, phase) in std::iter::zip(TIMES, [Phase::Prefill, Phase::Decode]) {
@@ -188,6 +201,7 @@ impl Evidence {
             fingerprint: Fingerprint::of_run(&data.manifest),
             task: Some(task_of(&data.manifest)),
             rows: vec![row],
+            notes: Vec::new(),
             run: Some(data.into()),
         };
         evidence.check()?;

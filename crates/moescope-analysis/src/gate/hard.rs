@@ -62,9 +62,51 @@ fn differs(fact: &str, a: &Facts, b: &Facts) -> bool {
         "routing" => a.routing_hash != b.routing_hash,
         "balance" => a.load_variation != b.load_variation,
         "bytes_per_token" => a.bytes_per_token != b.bytes_per_token,
+        PROMPT_BYTES => prompt_bytes(a) != prompt_bytes(b),
         "dispatches" => a.dispatches != b.dispatches,
         _ => false,
     }
+}
+
+/// Bytes that the prompt's pass has to read per token, among [`Facts::other`]: its name there and as a check.
+pub(crate) const PROMPT_BYTES: &str = "prefill_bytes_per_token";
+
+/// The number of that name.
+pub(crate) fn prompt_bytes(facts: &Facts) -> Option<f64> {
+    facts.other.get(PROMPT_BYTES).copied()
+}
+
+/// Facts that neither side has, and that are therefore not checked: in a sentence.
+pub(super) fn not_recorded(
+    base: &Evidence,
+    new: &Evidence,
+    options: &GateOptions,
+) -> Option<String> {
+    type Has = fn(&Row) -> bool;
+    // What has to do with a phase is missed only where there is one.
+    let without: [(&str, Has); 7] = [
+        ("tokens", |row| row.facts.tokens_hash.is_some()),
+        ("routing", |row| row.facts.routing_hash.is_some()),
+        ("balance", |row| row.facts.load_variation.is_some()),
+        ("peak_bytes", |row| row.facts.peak_bytes_in_use.is_some()),
+        ("bytes_per_token", |row| {
+            row.facts.bytes_per_token.is_some() || row.time("decode").is_none()
+        }),
+        (PROMPT_BYTES, |row| prompt_bytes(&row.facts).is_some() || row.time("prefill").is_none()),
+        ("dispatches", |row| row.facts.dispatches.is_some()),
+    ];
+    let both: Vec<(&Row, &Row)> =
+        base.rows.iter().filter_map(|row| Some((row, new.row(&row.name)?))).collect();
+    let missed = without.iter().filter(|(fact, _)| options.checks(fact)).filter_map(
+        |(fact, has)| match both.iter().filter(|(a, b)| !has(a) && !has(b)).count() {
+            0 => None,
+            rows if rows == both.len() => Some((*fact).to_owned()),
+            rows => Some(format!("{fact} (in {rows} of {} rows)", both.len())),
+        },
+    );
+    let missed: Vec<String> = missed.collect();
+    (!missed.is_empty())
+        .then(|| format!("{ABSENT} on either side, so not checked: {}", missed.join(", ")))
 }
 
 /// Whether both came to their end; nothing to say where they did.
@@ -113,6 +155,8 @@ fn of_row(
     checks.extend(growth(row, "peak_bytes", in_use, other_in_use, limits.peak_bytes, bytes));
     let (read, other_read) = (a.bytes_per_token, b.bytes_per_token);
     checks.extend(growth(row, "bytes_per_token", read, other_read, limits.bytes_per_token, bytes));
+    let (read, other_read) = (prompt_bytes(a), prompt_bytes(b));
+    checks.extend(growth(row, PROMPT_BYTES, read, other_read, limits.bytes_per_token, bytes));
     checks.extend(growth(row, "dispatches", a.dispatches, b.dispatches, limits.dispatches, |x| {
         format!("{x:.0}")
     }));
@@ -136,6 +180,7 @@ fn blank(row: &Row, metric: &'static str, base: String, new: String, limit: &str
 }
 
 const ABSENT: &str = "not recorded";
+const ONE_SIDED: &str = "recorded on one side only, so nothing was checked";
 
 /// A hash that has to be the same; `None` where neither side has it.
 fn equal(
@@ -157,6 +202,9 @@ fn equal(
         (Some(_), Some(_)) => Outcome::Regressed,
         _ => Outcome::Undecided,
     };
+    if check.outcome == Outcome::Undecided {
+        check.note = Some(ONE_SIDED.into());
+    }
     Some(check)
 }
 
@@ -199,6 +247,7 @@ fn growth(
     let mut check = blank(row, metric, text(base), text(new), &limit_text);
     let (Some(base), Some(new)) = (base, new) else {
         check.outcome = Outcome::Undecided;
+        check.note = Some(ONE_SIDED.into());
         return Some(check);
     };
     check.ratio = (base > 0.0).then(|| new / base);

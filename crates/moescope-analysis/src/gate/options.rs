@@ -5,8 +5,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 /// Names of the facts that hard checks look at, as in `ignore`.
-pub const FACTS: &[&str] =
-    &["completed", "tokens", "routing", "balance", "peak_bytes", "bytes_per_token", "dispatches"];
+pub const FACTS: &[&str] = &[
+    "completed",
+    "tokens",
+    "routing",
+    "balance",
+    "peak_bytes",
+    "bytes_per_token",
+    super::hard::PROMPT_BYTES,
+    "dispatches",
+];
 
 /// The `[gate]` table of `moescope.toml`.
 ///
@@ -15,7 +23,8 @@ pub const FACTS: &[&str] =
 /// threshold = 0.05        # a time may grow by this share
 /// significance = 0.05     # of the rank tests, after Benjamini-Hochberg
 /// pairs = 10              # of `gate --run A --vs B`, at least
-/// max_pairs = 40          # at most: more are measured while an interval is wider than the threshold
+/// max_pairs = 100         # at most: more are measured while an interval is wider than the threshold, or the
+///                         # rank test needs more for so many times
 /// ignore = []             # facts that are not checked
 ///
 /// [gate.times]            # thresholds of single times
@@ -26,7 +35,7 @@ pub const FACTS: &[&str] =
 /// routing_overlap = 1.0   # share of equal experts at least (runs; bench results are equal or not)
 /// balance = 0.01          # change of the load's coefficient of variation, as a share
 /// peak_bytes = 0.01       # growth of bytes in use, as a share
-/// bytes_per_token = 0.001
+/// bytes_per_token = 0.001 # of a decode pass and of the prompt's
 /// dispatches = 0.0
 /// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -68,7 +77,7 @@ pub struct Limits {
     pub balance: f64,
     /// Growth of the peak of bytes in use, as a share.
     pub peak_bytes: f64,
-    /// Growth of bytes read per token, as a share.
+    /// Growth of bytes read per token, by a decode pass and by the prompt's, as a share.
     pub bytes_per_token: f64,
     /// Growth of dispatches per pass, as a share.
     pub dispatches: f64,
@@ -80,7 +89,7 @@ impl Default for GateOptions {
             threshold: 0.05,
             significance: 0.05,
             pairs: 10,
-            max_pairs: 40,
+            max_pairs: 100,
             ignore: Vec::new(),
             times: TimeThresholds::default(),
             limits: Limits::default(),

@@ -18,6 +18,9 @@ pub(super) enum Series {
 /// A row and time that look worse.
 pub(super) type Suspect = (String, &'static str);
 
+/// What a second look says of a suspect: that it agrees, or why it does not.
+pub(super) type Second = (Suspect, Result<String, String>);
+
 impl Series {
     fn ratio(&self) -> Option<Ratio> {
         match self {
@@ -37,6 +40,30 @@ impl Series {
             }
         };
         test.map(|test| test.p)
+    }
+
+    /// The smallest p that any samples of these numbers can reach: all new times larger than all of the base.
+    fn least_p(&self) -> f64 {
+        match self {
+            Series::Independent { base, new } => one_of_orders(base.len(), new.len()),
+            Series::Pairs(pairs) => one_of_signs(pairs.len()),
+        }
+    }
+
+    /// Whether one time alone, however much slower, could not be found among `times`.
+    fn is_blind(&self, times: usize, options: &GateOptions) -> bool {
+        self.least_p() * times as f64 > options.significance
+    }
+
+    /// How many samples would be enough for that.
+    fn needed(&self, times: usize, options: &GateOptions) -> String {
+        match self {
+            Series::Pairs(_) => format!("{} pairs", pairs_needed(times, options)),
+            Series::Independent { .. } => {
+                let least = |n| one_of_orders(n, n);
+                format!("{} samples on each side", enough(least, times, options))
+            }
+        }
     }
 
     fn medians(&self) -> (Option<f64>, Option<f64>) {
@@ -123,6 +150,47 @@ pub(super) fn paired(pairs: &[(Evidence, Evidence)]) -> Vec<Named> {
     found
 }
 
+/// 1 / C(n + m, n): the share of one order among those of two samples.
+fn one_of_orders(n: usize, m: usize) -> f64 {
+    (1..=n).map(|i| i as f64 / (m + i) as f64).product()
+}
+
+/// 2^-n: the share of one pattern of signs among those of n pairs.
+fn one_of_signs(pairs: usize) -> f64 {
+    0.5f64.powf(pairs as f64)
+}
+
+/// Fewest samples for which the smallest p, `least`, is significant after Benjamini-Hochberg over `times` where
+/// no other time is worse.
+fn enough(least: impl Fn(usize) -> f64, times: usize, options: &GateOptions) -> usize {
+    let mut samples = MIN_UNITS;
+    while least(samples) * times as f64 > options.significance {
+        samples += 1;
+    }
+    samples
+}
+
+/// Pairs that can show one time worse among `times`.
+pub(super) fn pairs_needed(times: usize, options: &GateOptions) -> usize {
+    enough(one_of_signs, times, options)
+}
+
+/// Times that have an interval and too few samples for a rank test to find one of them worse: in a sentence.
+pub(super) fn blind(series: &[Named], options: &GateOptions) -> Option<String> {
+    let times = series.len();
+    let can = |series: &&Series| series.samples() >= MIN_UNITS && series.is_blind(times, options);
+    let blind: Vec<&Series> = series.iter().map(|(_, _, times)| times).filter(can).collect();
+    let worst = blind.iter().min_by_key(|series| series.samples())?;
+    Some(format!(
+        "{} samples can't show a single slow-down among {times} times, however large (smallest p after correction \
+         {:.3}, allowed {}): that takes {}",
+        worst.samples(),
+        (worst.least_p() * times as f64).min(1.0),
+        options.significance,
+        worst.needed(times, options),
+    ))
+}
+
 /// Whether more pairs are not needed: no interval is wider than its threshold, so that a slow-down of twice
 /// the threshold stands out. Times without an interval do not get one by a few pairs more.
 pub(super) fn are_narrow(series: &[Named], options: &GateOptions) -> bool {
@@ -166,9 +234,25 @@ pub(super) fn check(series: &[Named], options: &GateOptions) -> (Vec<Check>, Vec
                 let found = times.samples();
                 check.note = Some(format!("{found} samples; at least {MIN_UNITS} are needed"));
             }
-            Some((low, _)) if worse[at] <= options.significance && low > 1.0 + threshold => {
-                check.outcome = Outcome::Regressed;
-                suspects.push((row.clone(), *name));
+            Some((low, _)) if low > 1.0 + threshold => {
+                if worse[at] <= options.significance {
+                    check.outcome = Outcome::Regressed;
+                    suspects.push((row.clone(), *name));
+                } else {
+                    check.outcome = Outcome::Undecided;
+                    check.note = Some(match times.is_blind(series.len(), options) {
+                        true => format!(
+                            "looks worse, and {} samples can't show it among {} times: that takes {}",
+                            times.samples(),
+                            series.len(),
+                            times.needed(series.len(), options)
+                        ),
+                        false => format!(
+                            "looks worse, and the rank test is not sure (p {:.3}): measure more",
+                            worse[at]
+                        ),
+                    });
+                }
             }
             Some((_, high))
                 if better[at] <= options.significance && high < 1.0 / (1.0 + threshold) =>
@@ -193,36 +277,27 @@ fn blindness(reach: f64, threshold: f64) -> Option<String> {
         .then(|| format!("noisy: a slow-down of less than {:.0} % may pass", unseen * 100.0))
 }
 
-/// Which suspects a second measurement confirms, by the criteria of the first. The second look asks only
+/// What a second measurement says of the suspects, by the criteria of the first. The second look asks only
 /// about the suspects, so the correction is over these.
-pub(super) fn again(
-    suspects: &[Suspect],
-    series: &[Named],
-    options: &GateOptions,
-) -> Vec<(Suspect, String)> {
+pub(super) fn again(suspects: &[Suspect], series: &[Named], options: &GateOptions) -> Vec<Second> {
     let wanted = |named: &&Named| suspects.contains(&(named.0.clone(), named.1));
     let again: Vec<Named> = series.iter().filter(wanted).cloned().collect();
-    let (checks, confirmed) = check(&again, options);
-    let ratio = |(row, name): &Suspect| {
-        let check = checks.iter().find(|check| check.row == *row && check.metric == *name);
-        check.and_then(|check| check.ratio).map_or_else(String::new, |x| format!(" (x{x:.3})"))
-    };
-    confirmed
-        .into_iter()
-        .map(|suspect| {
-            let note = format!("a second measurement agrees{}", ratio(&suspect));
-            (suspect, note)
-        })
-        .collect()
+    let (checks, _) = check(&again, options);
+    let said = checks.into_iter().map(|check| {
+        let ratio = check.ratio.map_or_else(String::new, |x| format!(" (x{x:.3})"));
+        let second = match (check.outcome, check.note) {
+            (Outcome::Regressed, _) => Ok(format!("a second measurement agrees{ratio}")),
+            (Outcome::Undecided, Some(why)) => Err(format!("a second look could not tell: {why}")),
+            _ => Err(format!("a second measurement does not agree{ratio}")),
+        };
+        ((check.row, check.metric), second)
+    });
+    said.collect()
 }
 
-/// Which suspects both halves of their samples confirm.
-pub(super) fn halves(
-    suspects: &[Suspect],
-    series: &[Named],
-    options: &GateOptions,
-) -> Vec<(Suspect, String)> {
-    let mut confirmed = Vec::new();
+/// What both halves of their samples say of the suspects.
+pub(super) fn halves(suspects: &[Suspect], series: &[Named], options: &GateOptions) -> Vec<Second> {
+    let mut said = Vec::new();
     for (row, name, times) in series {
         let suspect = (row.clone(), *name);
         if !suspects.contains(&suspect) {
@@ -230,24 +305,30 @@ pub(super) fn halves(
         }
         let beyond = 1.0 + options.threshold_of(name);
         let [early, late] = times.halves().map(|half| half.ratio().map_or(0.0, |r| r.value));
-        if early > beyond && late > beyond {
-            let note = format!("earlier and later samples agree (x{early:.3}, x{late:.3})");
-            confirmed.push((suspect, note));
-        }
+        let agree = early > beyond && late > beyond;
+        let ratios = format!("(x{early:.3}, x{late:.3})");
+        said.push((
+            suspect,
+            match agree {
+                true => Ok(format!("earlier and later samples agree {ratios}")),
+                false => Err(format!("earlier and later samples do not agree {ratios}")),
+            },
+        ));
     }
-    confirmed
+    said
 }
 
 /// Turns suspects that were not confirmed into [`Outcome::Suspected`].
-pub(super) fn confirm(checks: &mut [Check], confirmed: Vec<(Suspect, String)>) {
+pub(super) fn confirm(checks: &mut [Check], said: Vec<Second>) {
     for check in checks.iter_mut().filter(|check| check.outcome == Outcome::Regressed) {
-        let found =
-            confirmed.iter().find(|((row, name), _)| *row == check.row && *name == check.metric);
-        match found {
-            Some((_, note)) => check.note = Some(note.clone()),
-            None => {
+        let second =
+            said.iter().find(|((row, name), _)| *row == check.row && *name == check.metric);
+        let second = second.map(|(_, said)| said.clone());
+        match second.unwrap_or_else(|| Err("a second look did not measure it".into())) {
+            Ok(note) => check.note = Some(note),
+            Err(note) => {
                 check.outcome = Outcome::Suspected;
-                check.note = Some("a second look did not agree".into());
+                check.note = Some(note);
             }
         }
     }

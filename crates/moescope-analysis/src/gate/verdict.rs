@@ -39,7 +39,7 @@ pub enum Outcome {
     Regressed,
     /// Looked worse, and a second look did not agree.
     Suspected,
-    /// Nothing could be said: not measured on one side, or too few samples.
+    /// Nothing could be said: not measured on one side, or too few samples. Fails nothing and proves nothing.
     Undecided,
     /// Better by more than the threshold.
     Improved,
@@ -73,6 +73,8 @@ pub struct Verdict {
     pub checks: Vec<Check>,
     /// What a reader should know about the comparison.
     pub notes: Vec<String>,
+    /// Pairs of the first and of the second look, where measurements were taken in pairs.
+    pub pairs: Option<[usize; 2]>,
 }
 
 impl Verdict {
@@ -83,13 +85,18 @@ impl Verdict {
             regressed: false,
             checks: Vec::new(),
             notes: Vec::new(),
+            pairs: None,
         }
     }
 
     /// Orders the checks and draws the conclusion.
     pub(super) fn finish(mut self) -> Result<Self, GateError> {
-        if self.checks.iter().all(|check| check.outcome == Outcome::Undecided) {
+        if self.checks.is_empty() {
             return Err(GateError::Empty { name: format!("{} and {}", self.base, self.new) });
+        }
+        if self.checks.iter().all(|check| check.outcome == Outcome::Undecided) {
+            let why = self.checks.iter().find_map(|check| check.note.clone()).unwrap_or_default();
+            return Err(GateError::Undecided { base: self.base, new: self.new, why });
         }
         self.checks.sort_by_key(|check| check.outcome as u8);
         self.regressed = self.checks.iter().any(|check| check.outcome == Outcome::Regressed);
@@ -105,7 +112,7 @@ impl Verdict {
     pub fn headline(&self) -> String {
         let count = |outcome| self.count(outcome);
         let mut text = match count(Outcome::Regressed) {
-            0 => format!("passed: {} checks", self.checks.len()),
+            0 => format!("passed: {} of {} checks", count(Outcome::Passed), self.checks.len()),
             n => format!("regressed: {n} of {} checks", self.checks.len()),
         };
         for outcome in [Outcome::Suspected, Outcome::Undecided, Outcome::Improved] {

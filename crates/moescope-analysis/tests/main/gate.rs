@@ -1,5 +1,7 @@
 //! The gate on measurements with known answers.
 
+use std::collections::BTreeMap;
+
 use moescope_analysis::gate::{
     Across, Evidence, GateError, GateOptions, Look, Outcome, Pair, Verdict, judge, judge_pairs,
 };
@@ -42,12 +44,22 @@ fn fingerprint() -> Fingerprint {
             device_type: DeviceType::Cpu,
             limits: Default::default(),
         },
-        host: HostInfo { cpu: "cpu".into(), cores: 2, ram_bytes: 1 << 34, os: "os".into() },
+        host: HostInfo {
+            cpu: "cpu".into(),
+            cores: 2,
+            threads: Some(2),
+            ram_bytes: 1 << 34,
+            os: "os".into(),
+        },
         moescope_version: "1".into(),
         git_commit: Some("abc".into()),
         state: MachineState::default(),
         autotune: Autotune::default(),
     }
+}
+
+fn prompt_bytes(bytes: f64) -> BTreeMap<String, f64> {
+    [("prefill_bytes_per_token".to_owned(), bytes)].into()
 }
 
 /// A bench of two rows whose times are around 1 ms and 2 ms per token, `slow` times as long, with 2 %
@@ -84,6 +96,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
             peak_bytes_in_use: Some(1000),
             bytes_per_token: Some(5000.0),
             dispatches: Some(12.0),
+            other: prompt_bytes(700.0),
             ..Facts::default()
         },
     };
@@ -119,8 +132,8 @@ fn the_same_twice_passes() {
     let (base, new) = (bench(10, |_| 1.0, &mut rng), bench(10, |_| 1.0, &mut rng));
     let verdict = compare(&base, &new);
     assert!(!verdict.regressed, "{verdict:?}");
-    // Two rows of six facts and two times.
-    assert_eq!(outcomes(&verdict, true), vec![Outcome::Passed; 12]);
+    // Two rows of seven facts and two times.
+    assert_eq!(outcomes(&verdict, true), vec![Outcome::Passed; 14]);
     assert_eq!(outcomes(&verdict, false), vec![Outcome::Passed; 4]);
 }
 
@@ -200,7 +213,7 @@ fn facts_fail_without_statistics() {
     let mut rng = Rng::new(5);
     let base = bench(5, |_| 1.0, &mut rng);
     type Change = fn(&mut Facts);
-    let changes: [(&str, Change, Outcome); 9] = [
+    let changes: [(&str, Change, Outcome); 11] = [
         ("tokens", |f| f.tokens_hash = Some("other".into()), Outcome::Regressed),
         ("routing", |f| f.routing_hash = Some("other".into()), Outcome::Regressed),
         ("routing", |f| f.routing_hash = None, Outcome::Undecided),
@@ -209,6 +222,8 @@ fn facts_fail_without_statistics() {
         ("peak_bytes", |f| f.peak_bytes_in_use = Some(1011), Outcome::Regressed),
         ("peak_bytes", |f| f.peak_bytes_in_use = Some(900), Outcome::Improved),
         ("bytes_per_token", |f| f.bytes_per_token = Some(5006.0), Outcome::Regressed),
+        ("prefill_bytes_per_token", |f| f.other = prompt_bytes(701.0), Outcome::Regressed),
+        ("prefill_bytes_per_token", |f| f.other.clear(), Outcome::Undecided),
         ("dispatches", |f| f.dispatches = Some(13.0), Outcome::Regressed),
     ];
     for (metric, change, expected) in changes {
@@ -221,6 +236,10 @@ fn facts_fail_without_statistics() {
             .find(|check| check.metric == metric && check.row.contains("pp64"))
             .unwrap();
         assert_eq!(check.outcome, expected, "{check:?}");
+        if expected == Outcome::Undecided {
+            assert!(check.note.as_ref().unwrap().contains("one side only"), "{check:?}");
+            assert!(verdict.headline().contains("1 undecided"), "{}", verdict.headline());
+        }
         assert_eq!(verdict.regressed, expected == Outcome::Regressed, "{metric}");
         // Nothing else moved.
         let others = verdict.checks.iter().filter(|c| *c != check);
@@ -440,6 +459,203 @@ fn what_becomes_random_fails() {
     assert!(verdict.regressed && check.outcome == Outcome::Regressed, "{verdict:?}");
 }
 
+/// A rank test of few samples among many times can't be significant: what looks worse is then not passed.
+#[test]
+fn too_few_samples_for_so_many_times_decide_nothing() {
+    let mut rng = Rng::new(31);
+    // Sixteen rows of two times; of one row both are twice as long in the new measurement.
+    let wide = |samples: usize, slow: f64, rng: &mut Rng| {
+        let mut result = bench(samples, |_| 1.0, rng);
+        let row = result.rows[0].clone();
+        result.rows = (1..=16)
+            .map(|batch| {
+                let mut row = row.clone();
+                row.configuration.batch = batch;
+                let of_row = if batch == 3 { slow } else { 1.0 };
+                for sample in &mut row.samples {
+                    let mut by = || of_row * f64::from(batch) * (0.01 * rng.normal()).exp();
+                    sample.prefill_ns = sample.prefill_ns.map(|ns| (ns as f64 * by()) as u64);
+                    let by = by();
+                    sample.decode_ns.iter_mut().for_each(|ns| *ns = (*ns as f64 * by) as u64);
+                }
+                row
+            })
+            .collect();
+        result
+    };
+    let of_slow = |verdict: &Verdict| -> Vec<(Outcome, String)> {
+        let checks = verdict.checks.iter().filter(|c| !c.hard && c.row.ends_with(" b3"));
+        checks.map(|c| (c.outcome, c.note.clone().unwrap_or_default())).collect()
+    };
+    // 1/252 x 32 / 2 = 0.063: two times that are worse, and still too few samples.
+    let verdict = compare(&wide(5, 1.0, &mut rng), &wide(5, 2.0, &mut rng));
+    assert!(!verdict.regressed);
+    let found = of_slow(&verdict);
+    assert_eq!(found.len(), 2);
+    for (outcome, note) in found {
+        assert_eq!(outcome, Outcome::Undecided, "{verdict:?}");
+        assert!(note.contains("5 samples can't show it among 32 times"), "{note}");
+        // C(12, 6) = 924 is the first above 32 / 0.05 = 640.
+        assert!(note.contains("6 samples on each side"), "{note}");
+    }
+    let said = verdict.notes.iter().find(|note| note.contains("a single slow-down")).unwrap();
+    assert!(said.contains("5 samples") && said.contains("0.127"), "{said}");
+    assert!(verdict.headline().contains("2 undecided"), "{}", verdict.headline());
+    // As many as it says are enough.
+    let verdict = compare(&wide(6, 1.0, &mut rng), &wide(6, 2.0, &mut rng));
+    assert!(verdict.regressed, "{verdict:?}");
+    assert!(verdict.notes.iter().all(|note| !note.contains("single slow-down")));
+}
+
+/// A quiet machine leaves narrow intervals, and the test still needs its pairs.
+#[test]
+fn as_many_pairs_as_the_test_needs() {
+    let gate = |slow: f64, max_pairs: usize| {
+        let mut rng = Rng::new(32);
+        let mut asked = [Vec::new(), Vec::new()];
+        let measure = |look, count| -> Result<_, GateError> {
+            asked[usize::from(look == Look::Second)].push(count);
+            // Prompts take the same time always; of one row generation is slower.
+            let one = |slow: f64, rng: &mut Rng| {
+                let mut result = bench(1, |_| 1.0, rng);
+                for row in &mut result.rows {
+                    row.samples[0].prefill_ns =
+                        Some(u64::from(row.configuration.prompt) * 1_000_000);
+                }
+                let decode = &mut result.rows[1].samples[0].decode_ns;
+                decode.iter_mut().for_each(|ns| *ns = (*ns as f64 * slow) as u64);
+                evidence(&result)
+            };
+            Ok(Some((0..count).map(|_| (one(1.0, &mut rng), one(slow, &mut rng))).collect()))
+        };
+        let options = GateOptions { pairs: 5, max_pairs, ..GateOptions::default() };
+        (judge_pairs(measure, &options, Across::default()).unwrap(), asked)
+    };
+    // Four times: 2^-6 x 4 = 0.063, 2^-7 x 4 = 0.031. The second look is at one time: 5 will do.
+    let (verdict, asked) = gate(1.5, 40);
+    assert_eq!(asked, [vec![5, 2], vec![5]]);
+    assert!(verdict.regressed, "{verdict:?}");
+    assert_eq!(verdict.pairs, Some([7, 5]));
+    assert!(verdict.notes.iter().any(|n| n.contains("too few for 4 times")), "{:?}", verdict.notes);
+    // Whichever side looks slower.
+    assert_eq!(gate(1.0, 40).1[0], [5, 2]);
+    // No more than allowed: then nothing is decided, and it is said.
+    let (verdict, asked) = gate(1.5, 6);
+    assert_eq!(asked[0], [5, 1]);
+    assert!(!verdict.regressed && verdict.count(Outcome::Undecided) == 1, "{verdict:?}");
+    let check = verdict.checks.iter().find(|c| c.outcome == Outcome::Undecided).unwrap();
+    assert!(check.note.as_ref().unwrap().contains("that takes 7 pairs"), "{check:?}");
+}
+
+/// What is taken together as one side is one build under one set of conditions.
+#[test]
+fn one_side_is_one_build() {
+    let mut rng = Rng::new(33);
+    let first = bench(6, |_| 1.0, &mut rng);
+    let other = |change: fn(&mut Fingerprint)| {
+        let mut other = first.clone();
+        change(&mut other.fingerprint);
+        other
+    };
+    let commit = other(|f| f.git_commit = Some("def".into()));
+    let threads = other(|f| f.host.threads = Some(1));
+    let governor = other(|f| f.state.cpu_governor = Some("powersave".into()));
+    let file = |results: &[&BenchResult]| {
+        let results: Vec<BenchResult> = results.iter().map(|&result| result.clone()).collect();
+        Evidence::of_bench("file", &results)
+    };
+    // In a file that was appended to.
+    for (later, part) in [(&commit, "1 (abc) against 1 (def)"), (&threads, "threads: 2 against 1")]
+    {
+        let error = file(&[&first, &first, later]).unwrap_err();
+        assert!(matches!(error, GateError::OneSide { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let pooled = file(&[&first, &governor, &governor]).unwrap();
+    let verdict =
+        judge(&evidence(&first), &pooled, None, &GateOptions::default(), Across::default());
+    let notes = verdict.unwrap().notes;
+    let said: Vec<&String> = notes.iter().filter(|note| note.contains("3 results")).collect();
+    assert_eq!(said.len(), 1, "{notes:?}");
+    assert!(said[0].contains("CPU governor: unknown against powersave"), "{said:?}");
+
+    // In a second pair of files, needed or not.
+    let retry = |base: &BenchResult, new: &BenchResult| {
+        let again = (&evidence(base), &evidence(new));
+        let (base, new) = (evidence(&first), evidence(&commit));
+        judge(&base, &new, Some(again), &GateOptions::default(), Across::default())
+    };
+    assert!(retry(&first, &commit).unwrap().notes.is_empty());
+    for (base, new) in [(&commit, &commit), (&first, &first), (&threads, &commit)] {
+        let error = retry(base, new).unwrap_err();
+        assert!(matches!(error, GateError::OneSide { .. }), "{error}");
+    }
+    let notes = retry(&governor, &commit).unwrap().notes;
+    let said = |part: &str| notes.iter().any(|note| note.contains(part));
+    // Against its new measurement, and against the first base.
+    assert!(said("second measurements: the machine was in another state"), "{notes:?}");
+    assert!(said("file and file: the machine was in another state"), "{notes:?}");
+
+    // Among pairs.
+    let mut rebuilt = pairs(6, 1.0, &mut rng);
+    rebuilt[4].1.fingerprint.git_commit = Some("def".into());
+    let mut looks = Some(rebuilt);
+    let error = judge_pairs(
+        |_, _| -> Result<_, GateError> { Ok(looks.take()) },
+        &GateOptions::default(),
+        Across::default(),
+    );
+    assert!(matches!(error, Err(GateError::OneSide { .. })), "{error:?}");
+}
+
+/// What is remarkable about any pair is said, and how many of them it is about.
+#[test]
+fn remarks_are_of_all_pairs() {
+    let mut rng = Rng::new(34);
+    let mut some = pairs(6, 1.0, &mut rng);
+    for pair in [2, 4] {
+        some[pair].1.fingerprint.state.load_average = Some([8.0, 1.0, 1.0]);
+        some[pair].0.fingerprint.state.load_average = Some([0.0, 0.0, 0.0]);
+    }
+    some[5].0.fingerprint.state.cpu_mhz = Some(2000.0);
+    some[5].1.fingerprint.state.cpu_mhz = Some(3000.0);
+    for (base, new) in &mut some {
+        base.fingerprint.git_commit = Some("abc-dirty".into());
+        new.fingerprint.git_commit = Some("def".into());
+    }
+    let notes = judged(&some, None).notes;
+    let state = notes.iter().find(|note| note.contains("another state")).unwrap();
+    assert!(state.contains("load at the start: idle against busy (in 2 of 6 pairs)"), "{state}");
+    assert!(state.contains("2000 MHz against 3000 MHz (in 1 of 6 pairs)"), "{state}");
+    let dirty: Vec<&String> = notes.iter().filter(|note| note.contains("abc-dirty")).collect();
+    assert_eq!(dirty.len(), 1, "{notes:?}");
+}
+
+/// What neither side recorded is not checked, and that is said.
+#[test]
+fn what_nobody_recorded_is_named() {
+    let mut rng = Rng::new(35);
+    let mut base = bench(6, |_| 1.0, &mut rng);
+    for row in &mut base.rows {
+        row.facts.peak_bytes_in_use = None;
+    }
+    base.rows[1].facts.dispatches = None;
+    // A prompt alone has no decode pass to miss the bytes of.
+    let row = &mut base.rows[0];
+    row.configuration.generate = 0;
+    row.samples.iter_mut().for_each(|sample| sample.decode_ns.clear());
+    row.facts.bytes_per_token = None;
+    let verdict = compare(&base, &base);
+    assert_eq!(
+        verdict.notes,
+        ["not recorded on either side, so not checked: peak_bytes, dispatches (in 1 of 2 rows)"]
+    );
+    let ignore = vec!["peak_bytes".into(), "dispatches".into()];
+    let options = GateOptions { ignore, ..GateOptions::default() };
+    let verdict = judge(&evidence(&base), &evidence(&base), None, &options, Across::default());
+    assert!(verdict.unwrap().notes.is_empty());
+}
+
 /// Results put together from a file that was appended to agree in what no time changes.
 #[test]
 fn appended_results_that_disagree_are_an_error_of_their_row() {
@@ -567,8 +783,8 @@ fn a_history_shows_where_it_changed() {
         ));
     }
     let trends = trends(&entries, &ChangeOptions::default());
-    // Two rows of two speeds and four facts, under two conditions.
-    assert_eq!(trends.len(), 2 * 6 * 2);
+    // Two rows of two speeds and five facts, under two conditions.
+    assert_eq!(trends.len(), 2 * 7 * 2);
     for trend in &trends {
         let speed = ["prefill", "decode"].contains(&trend.metric.as_str());
         if trend.points.len() == 1 {

@@ -481,6 +481,7 @@ fn manifest(shape: &Shape) -> Manifest {
         host: HostInfo {
             cpu: "AMD EPYC 7B13".into(),
             cores: 2,
+            threads: None,
             ram_bytes: 8 << 30,
             os: "Debian GNU/Linux 12".into(),
         },

@@ -67,7 +67,13 @@ pub(crate) fn manifest() -> Manifest {
             device_type: DeviceType::Cpu,
             limits: Default::default(),
         },
-        host: HostInfo { cpu: "cpu".into(), cores: 2, ram_bytes: 1 << 33, os: "Linux".into() },
+        host: HostInfo {
+            cpu: "cpu".into(),
+            cores: 2,
+            threads: Some(2),
+            ram_bytes: 1 << 33,
+            os: "Linux".into(),
+        },
         state: MachineState {
             cpu_governor: Some("performance".into()),
             load_average: Some([0.5, 0.25, 0.125]),

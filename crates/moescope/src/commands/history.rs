@@ -10,7 +10,7 @@ use moescope_analysis::{
     stats::ChangeOptions,
 };
 use moescope_report::{draw_trends, sanitize};
-use moescope_trace::{BenchResult, Run, history};
+use moescope_trace::{BenchResult, Run, fingerprint::DIRTY, history};
 use serde_json::json;
 
 use crate::{args::Format, ui};
@@ -42,13 +42,13 @@ enum Action {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
-    /// Draw every trend with its changes and their commits: trend.svg and trend.png.
+    /// Draw a figure per metric, trend-METRIC.svg and .png: a panel for each row, changes and their commits marked.
     Plot {
         #[command(flatten)]
         place: Place,
         #[command(flatten)]
         choice: Choice,
-        /// Directory of the figure.
+        /// Directory of the figures.
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
     },
@@ -90,16 +90,9 @@ impl History {
             Action::Show { place, choice, format } => show(&choice.of(&place.history)?, format),
             Action::Plot { place, choice, output } => {
                 let trends = choice.of(&place.history)?;
-                if trends.len() > MOST_PANELS {
-                    bail!(
-                        "{} trends do not fit a figure of {MOST_PANELS}; choose with --metric",
-                        trends.len()
-                    );
-                }
                 let paths = draw_trends(&trends, &output)?;
-                let lines =
-                    paths.map(|path| format!("{}\n", sanitize(&path.display().to_string())));
-                ui::print(&lines.concat())
+                let line = |path: &PathBuf| format!("{}\n", sanitize(&path.display().to_string()));
+                ui::print(&paths.iter().map(line).collect::<String>())
             }
         }
     }
@@ -120,6 +113,12 @@ fn add(path: &Path, directory: &Path) -> anyhow::Result<()> {
         }
     }
     for entry in &entries {
+        if let Some(commit) = entry.commit.as_ref().filter(|commit| commit.ends_with(DIRTY)) {
+            ui::note(format!(
+                "{name}: built from a tree with changes that its commit does not have ({commit}): nobody can measure \
+                 it again"
+            ));
+        }
         let file = history::add(directory, entry).with_context(|| format!("cannot add {name}"))?;
         let rows = entry.values.len();
         ui::print(&format!("{} ({rows} values)\n", sanitize(&file.display().to_string())))?;
@@ -146,9 +145,6 @@ impl Choice {
         Ok(trends)
     }
 }
-
-/// More panels than a figure can hold.
-const MOST_PANELS: usize = 60;
 
 const HEADER: [&str; 7] = ["row", "metric", "unit", "values", "newest", "changes", "last change"];
 
@@ -201,10 +197,17 @@ fn cells(trend: &Trend) -> [String; 7] {
         trend.metric.clone(),
         trend.unit.clone(),
         trend.points.len().to_string(),
-        newest.map_or_else(String::new, |value| format!("{value:.4}")),
+        newest.map_or_else(String::new, number),
         trend.changes.len().to_string(),
         last.unwrap_or_default(),
     ]
+}
+
+/// Five digits, and all of those before the point.
+fn number(value: f64) -> String {
+    let before = if value == 0.0 { 4.0 } else { value.abs().log10().floor() };
+    let after = (4.0 - before).clamp(0.0, 12.0) as usize;
+    format!("{value:.after$}")
 }
 
 fn object(trend: &Trend) -> serde_json::Value {

@@ -18,13 +18,13 @@ use signal_hook::{
 const SIGNALLED: i32 = 128;
 
 /// Listens from its making on.
-pub(super) struct Interrupt {
+pub(in crate::commands) struct Interrupt {
     asked: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupt {
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    pub(in crate::commands) fn listen() -> anyhow::Result<Self> {
         let interrupt = Interrupt { asked: Arc::default(), signal: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
             interrupt
@@ -42,12 +42,12 @@ impl Interrupt {
         Ok(())
     }
 
-    pub(super) fn is_asked(&self) -> bool {
+    pub(in crate::commands) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
     /// 130 after Ctrl-C, as of any program that it ends.
-    pub(super) fn exit_code(&self) -> ExitCode {
+    pub(in crate::commands) fn exit_code(&self) -> ExitCode {
         ExitCode::from((SIGNALLED as usize + self.signal.load(Ordering::Relaxed)) as u8)
     }
 }

@@ -3,7 +3,7 @@
 mod columns;
 mod csv;
 mod document;
-mod interrupt;
+pub(super) mod interrupt;
 mod markdown;
 mod output;
 mod progress;

@@ -8,7 +8,7 @@ use moescope_analysis::gate::{Check, Outcome, Verdict};
 const MOST: usize = 10;
 
 pub(super) fn render(verdict: &Verdict) -> String {
-    let wanted = [Outcome::Regressed, Outcome::Suspected];
+    let wanted = [Outcome::Regressed, Outcome::Suspected, Outcome::Undecided];
     let found: Vec<&Check> =
         verdict.checks.iter().filter(|check| wanted.contains(&check.outcome)).collect();
     // One annotation is kept for the notes; the last line says what else there is.
@@ -22,7 +22,7 @@ pub(super) fn render(verdict: &Verdict) -> String {
     }
     if found.len() > shown {
         let rest = format!("{} more; the step summary has all", found.len() - shown);
-        // The worst come first: what is left may be suspicions only.
+        // The worst come first: what is left may be nothing that failed.
         let worse = found[shown].outcome == Outcome::Regressed;
         text.push_str(&annotation(if worse { "error" } else { "warning" }, "moescope", &rest));
     }
@@ -33,6 +33,11 @@ pub(super) fn render(verdict: &Verdict) -> String {
         text.push_str(&annotation("notice", "moescope: notes", &verdict.notes.join("\n")));
     }
     text
+}
+
+/// Nothing was compared.
+pub(super) fn error(said: &str) -> String {
+    annotation("error", "moescope: nothing was compared", said)
 }
 
 /// One check in a sentence.

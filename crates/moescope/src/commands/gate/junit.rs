@@ -1,6 +1,7 @@
 //! The verdict as JUnit XML: one test case per check.
 
 use moescope_analysis::gate::{Outcome, Verdict};
+use moescope_report::sanitize;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::github::message;
@@ -35,6 +36,19 @@ pub(super) fn render(verdict: &Verdict) -> anyhow::Result<String> {
         case.set_system_out(message(check));
         suite.add_test_case(case);
     }
+    document(suite)
+}
+
+/// Nothing was compared: one test case that is an error.
+pub(super) fn error(said: &str) -> anyhow::Result<String> {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    status.set_message(sanitize(said)).set_type("error");
+    let mut suite = TestSuite::new("gate");
+    suite.add_test_case(TestCase::new("comparison", status));
+    document(suite)
+}
+
+fn document(suite: TestSuite) -> anyhow::Result<String> {
     let mut report = Report::new("moescope");
     report.add_test_suite(suite);
     Ok(report.to_string()?)

@@ -1,6 +1,7 @@
 //! `moescope gate`.
 
 mod badge;
+mod error;
 mod github;
 mod junit;
 mod markdown;
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use moescope_analysis::gate::{Across, Evidence, GateOptions, Look, Verdict, judge, judge_pairs};
 use moescope_trace::{BenchResult, Run};
 
+use super::bench::interrupt::Interrupt;
 use crate::ui;
 
 /// Verdict for CI: exit code 0 passed, 1 regressed, 2 an error or not comparable.
@@ -47,8 +49,8 @@ pub(crate) struct Gate {
     /// Pairs of --run and --vs to start with; by default what the configuration says, or 10.
     #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
     pairs: Option<u16>,
-    /// Pairs at most: while an interval is wider than the threshold more are measured; by default what the
-    /// configuration says, or 40.
+    /// Pairs at most: while an interval is wider than the threshold, or the rank test needs more for so many
+    /// times, more are measured; by default what the configuration says, or 100.
     #[arg(long, requires = "run", value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1000))]
     max_pairs: Option<u16>,
     /// With --run: take the first look as final, without a second one where times look worse.
@@ -67,7 +69,8 @@ pub(crate) struct Gate {
     #[arg(long, value_enum, default_value = "text")]
     format: Form,
     /// Write the verdict in another form as well: markdown=FILE, junit=FILE, json=FILE, badge=FILE,
-    /// text=FILE, github=FILE; may be given several times. The file of $GITHUB_STEP_SUMMARY is appended to.
+    /// text=FILE, github=FILE; may be given several times. An error (exit code 2) is written there too. The
+    /// file of $GITHUB_STEP_SUMMARY is appended to.
     #[arg(long, value_name = "FORM=FILE", value_parser = destination)]
     write: Vec<(Form, PathBuf)>,
 }
@@ -101,6 +104,48 @@ const CONFIG: &str = "moescope.toml";
 
 impl Gate {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        // Files are read in no time: there Ctrl-C ends the program at once.
+        let interrupt = self.run.as_ref().map(|_| Interrupt::listen()).transpose()?;
+        let verdict = match self.judge(interrupt.as_ref()) {
+            Ok(verdict) => verdict,
+            Err(error) => return self.fail(error, interrupt.as_ref()),
+        };
+        for (form, path) in &self.write {
+            write(path, &form.of(&verdict)?, *form == Form::Markdown)?;
+        }
+        ui::print(&self.format.of(&verdict)?)?;
+        Ok(ExitCode::from(u8::from(verdict.regressed)))
+    }
+
+    /// Says in every form that was asked for that nothing was compared: what stands there of an earlier verdict
+    /// must not be taken for this one.
+    fn fail(
+        &self,
+        error: anyhow::Error,
+        interrupt: Option<&Interrupt>,
+    ) -> anyhow::Result<ExitCode> {
+        let said = ui::error_text(&error);
+        for (form, path) in &self.write {
+            let written =
+                form.of_error(&said).and_then(|text| write(path, &text, *form == Form::Markdown));
+            if let Err(problem) = written {
+                ui::note(format!("{problem:#}"));
+            }
+        }
+        // As text it goes to stderr, as every error does.
+        if self.format != Form::Text {
+            ui::print(&self.format.of_error(&said)?)?;
+        }
+        match interrupt.filter(|interrupt| interrupt.is_asked()) {
+            Some(interrupt) => {
+                ui::print_error(&error);
+                Ok(interrupt.exit_code())
+            }
+            None => Err(error),
+        }
+    }
+
+    fn judge(&self, interrupt: Option<&Interrupt>) -> anyhow::Result<Verdict> {
         let default = Path::new(CONFIG);
         let mut options = match &self.config {
             Some(path) => GateOptions::read(path)?,
@@ -114,7 +159,7 @@ impl Gate {
             options.max_pairs = usize::from(pairs);
         }
         let across = Across { devices: self.across_devices, models: self.across_models };
-        let verdict = match (&self.base, &self.new, &self.run, &self.vs) {
+        Ok(match (&self.base, &self.new, &self.run, &self.vs) {
             (Some(base), Some(new), ..) => {
                 let retry = match self.retry.as_deref() {
                     Some([base, new]) => Some((evidence(base)?, evidence(new)?)),
@@ -124,7 +169,7 @@ impl Gate {
                 judge(&evidence(base)?, &evidence(new)?, retry, &options, across)?
             }
             (.., Some(base), Some(new)) => {
-                let commands = pairs::Commands { base, new };
+                let commands = pairs::Commands { base, new, interrupt };
                 let measure = |look, count| match look {
                     Look::Second if self.no_retry => Ok(None),
                     _ => commands.run(count, look).map(Some),
@@ -133,12 +178,7 @@ impl Gate {
             }
             // The arguments require one pair or the other.
             _ => bail!("give BASE and NEW, or --run and --vs"),
-        };
-        for (form, path) in &self.write {
-            write(path, &form.of(&verdict)?, *form == Form::Markdown)?;
-        }
-        ui::print(&self.format.of(&verdict)?)?;
-        Ok(ExitCode::from(u8::from(verdict.regressed)))
+        })
     }
 }
 
@@ -151,6 +191,17 @@ impl Form {
             Form::Junit => junit::render(verdict)?,
             Form::Json => serde_json::to_string_pretty(verdict)? + "\n",
             Form::Badge => badge::render(verdict)?,
+        })
+    }
+
+    fn of_error(self, said: &str) -> anyhow::Result<String> {
+        Ok(match self {
+            Form::Text => error::text(said),
+            Form::Markdown => error::markdown(said),
+            Form::Github => github::error(said),
+            Form::Junit => junit::error(said)?,
+            Form::Json => error::json(said)?,
+            Form::Badge => badge::error()?,
         })
     }
 }

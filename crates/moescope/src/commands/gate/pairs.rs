@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moescope_analysis::gate::{Evidence, Look, Pair};
 use moescope_trace::BenchResult;
 
-use crate::ui;
+use crate::{commands::bench::interrupt::Interrupt, ui};
 
 /// Replaced by a path in a command.
 const OUT: &str = "{out}";
@@ -19,6 +19,8 @@ const OUT: &str = "{out}";
 pub(super) struct Commands<'a> {
     pub(super) base: &'a str,
     pub(super) new: &'a str,
+    /// Asked after every command: a command ends by itself, since Ctrl-C reaches it too.
+    pub(super) interrupt: Option<&'a Interrupt>,
 }
 
 impl Commands<'_> {
@@ -40,6 +42,9 @@ impl Commands<'_> {
             let one = |command, side| {
                 let found = measure(command, &folder.path.join(format!("{pair}-{side}")), side);
                 bar.inc(1);
+                if self.interrupt.is_some_and(Interrupt::is_asked) {
+                    bail!("interrupted after {} of {} measurements", bar.position(), 2 * count);
+                }
                 found
             };
             pairs.push(if pair % 2 == 0 {
