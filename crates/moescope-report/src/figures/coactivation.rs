@@ -138,11 +138,15 @@ fn caption(data: &Data<'_>) -> Caption {
     for run in data.drawn(FIGURE.id, MAX_MAPS, able) {
         let Some(pairs) = chosen(data, run) else { continue };
         let seen = |i: u16, j: u16| pairs.meets_often(i.into(), j.into());
-        if let Some(pair) = run.strongest_pair("coactivation_lift", pairs.layer, seen) {
-            let interval = pair.interval.map_or_else(String::new, |(low, high)| {
-                format!(" (95\u{a0}% interval {} to {})", number(low), number(high))
-            });
-            caption.fact(run, format!(
+        let Some(pair) = run.strongest_pair("coactivation_lift", pairs.layer, seen) else {
+            caption
+                .fact(run, format!("{}, layer {}: no pair stands out.", run.tagged(), pairs.layer));
+            continue;
+        };
+        let interval = pair.interval.map_or_else(String::new, |(low, high)| {
+            format!(" (95\u{a0}% interval {} to {})", number(low), number(high))
+        });
+        caption.fact(run, format!(
                 "{}, layer {}: experts {} and {} run together {} times as often as by popularity{interval}.",
                 run.tagged(),
                 pairs.layer,
@@ -150,7 +154,6 @@ fn caption(data: &Data<'_>) -> Caption {
                 pair.j,
                 number(pair.ratio)
             ));
-        }
     }
     caption.note(&drawn_note(data, FIGURE.id, MAX_MAPS, able))
 }

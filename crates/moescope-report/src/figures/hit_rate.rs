@@ -139,7 +139,7 @@ fn caption(data: &Data<'_>) -> Caption {
         caption.fact(
             run,
             format!(
-                "{}: with {quarter} of {} experts per layer hit {}{enough}.",
+                "{}: hit rates with {quarter} of {} experts per layer are {}{enough}.",
                 run.tagged(),
                 run.most_experts(),
                 list(&hits)

@@ -53,7 +53,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         let y = panel.y.at(share);
         canvas.broken(&[(panel.x.from, y), (panel.x.to, y)], Dash::Dots, Ink::Muted, 1.2);
         let label = format!("{:.0} %", share * 100.0);
-        canvas.text(panel.x.to - 2.0, y - 4.0, &label, SMALL, Ink::Muted, Align::Right);
+        canvas.text(panel.x.from + 4.0, y - 4.0, &label, SMALL, Ink::Muted, Align::Left);
     }
     top + place.h
 }

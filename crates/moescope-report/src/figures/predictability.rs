@@ -17,7 +17,7 @@ pub(crate) const FIGURE: Figure = Figure {
     applicable: |data| match data.runs.iter().any(|run| run.by_domain(METRIC).len() > 1) {
         true => Ok(()),
         false if data.has(METRIC) => Err("the prompts are of one domain only".into()),
-        false => Err("not recorded".into()),
+        false => Err("no log-probabilities were recorded".into()),
     },
     caption,
     draw,
@@ -65,7 +65,9 @@ fn domains(data: &Data<'_>) -> Vec<Domain> {
 fn shown(data: &Data<'_>) -> (Vec<Domain>, usize) {
     let mut domains = domains(data);
     let left_out = domains.len().saturating_sub(MAX_DOMAINS);
-    domains.drain(MAX_DOMAINS / 2..MAX_DOMAINS / 2 + left_out);
+    if left_out > 0 {
+        domains.drain(MAX_DOMAINS / 2..MAX_DOMAINS / 2 + left_out);
+    }
     (domains, left_out)
 }
 
@@ -131,12 +133,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "How surely the model expects the tokens of a domain, of the prompts alone where the run tells them \
-         apart: 0 is certainty, and a nat less is a third of the probability. The dashed line is the run's mean; a domain \
-         right of it is easier than the run as a whole. Domains of short or repetitive tokens are easy for any \
-         model: compare runs within a row before rows.",
+         apart: 0 is certainty, and a nat less is a third of the probability. Domains of short or repetitive \
+         tokens are easy for any model: compare runs within a row before rows.",
     );
     if data.runs.len() <= FEW {
-        caption = caption.note(" Horizontal bars are 95\u{a0}% intervals over sequences.");
+        caption = caption.note(
+            " A domain right of the dashed line is easier than its run as a whole. Horizontal bars are \
+             95\u{a0}% intervals over sequences.",
+        );
     }
     let (_, left_out) = shown(data);
     if left_out > 0 {

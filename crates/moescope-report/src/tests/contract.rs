@@ -16,6 +16,9 @@ use crate::data::Data;
 use crate::figures::{FIGURES, Figure, NARROW, WIDE};
 use crate::{ReportOptions, render};
 
+/// Enough of each domain for intervals.
+const SEQUENCES: usize = 30;
+
 /// Two layers of eight experts, two chosen per token; each domain prefers its own experts.
 fn run(name: &str, seed: u64) -> RunData {
     planted(name, seed, 0.6)
@@ -25,8 +28,8 @@ fn run(name: &str, seed: u64) -> RunData {
 fn planted(name: &str, seed: u64, share: f64) -> RunData {
     let mut random = Random::new(seed);
     let sequences: Vec<(&str, usize)> =
-        (0..12).map(|n| (["prose", "code", "maths"][n % 3], 40)).collect();
-    let total = 12 * 40;
+        (0..SEQUENCES).map(|n| (["prose", "code", "maths"][n % 3], 40)).collect();
+    let total = SEQUENCES * 40;
     let layers = [1, 3].map(|layer| {
         let mut ids = Vec::new();
         for token in 0..total {
@@ -34,7 +37,11 @@ fn planted(name: &str, seed: u64, share: f64) -> RunData {
             let share = if layer == 3 { share } else { 0.6 };
             let first =
                 if random.next() < share { domain * 2 } else { (random.next() * 8.0) as usize };
-            ids.extend([first as u16, ((first + 1 + (random.next() * 7.0) as usize) % 8) as u16]);
+            // The last sequence does without two experts of layer 1: passes differ in what they select.
+            let among = if layer == 1 && token / 40 == SEQUENCES - 1 { 6 } else { 8 };
+            let first = first % among;
+            let second = first + 1 + (random.next() * (among - 1) as f64) as usize;
+            ids.extend([first as u16, (second % among) as u16]);
         }
         let column = |low: f32, random: &mut Random| {
             Some((0..total).map(|_| low + 0.3 * random.next() as f32).collect())
@@ -56,12 +63,12 @@ fn planted(name: &str, seed: u64, share: f64) -> RunData {
     let model = &mut run.manifest.model;
     (model.total_parameters, model.active_parameters, model.bytes) = (900_000, 300_000, 3_600_000);
     let steps = &mut run.steps;
-    for sequence in 0..12 {
-        // Passes 0..12 are the prefills that `from_ids` names; decode passes follow.
+    for sequence in 0..SEQUENCES as u32 {
+        // The first passes are the prefills that `from_ids` names; decode passes follow.
         steps.step.push(sequence);
         steps.phase.push(Phase::Prefill);
     }
-    for step in 12..40 {
+    for step in SEQUENCES as u32..SEQUENCES as u32 + 28 {
         steps.step.push(step);
         steps.phase.push(Phase::Decode);
     }
@@ -155,7 +162,7 @@ fn what_a_finding_names_is_in_its_figure() {
         }
         linked.push((id, *run));
     }
-    for id in ["specialisation", "utilisation", "utilisation-difference", "path"] {
+    for id in ["specialisation", "vocabulary", "reuse", "path", "hit-rate", "balance"] {
         assert!(linked.contains(&(id, Some(7))), "nothing stands out in {id}: {linked:?}");
     }
 }
