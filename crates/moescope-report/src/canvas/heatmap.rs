@@ -186,6 +186,9 @@ impl Heatmap<'_> {
                 None => n.to_string(),
             };
             let middle = column(n) + width / columns as f64 / 2.0;
+            if middle + text_width(&label, SMALL) / 2.0 > x + w {
+                continue;
+            }
             canvas.line(&[(middle, bottom), (middle, bottom + 3.0)], Ink::Axis, 1.0);
             canvas.text(middle, bottom + 15.0, &label, SMALL, Ink::Muted, Align::Centre);
         }

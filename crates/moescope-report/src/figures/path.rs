@@ -208,7 +208,8 @@ fn flow(canvas: &Canvas<'_>, place_on: Place, pairs: &[Transitions]) {
             }
         }
         let title = format!("{}", column.layer);
-        canvas.text(x + BAR / 2.0, top + height + 16.0, &title, SMALL, Ink::Muted, Align::Centre);
+        let middle = (x + BAR / 2.0).max(text_width(&title, SMALL) / 2.0);
+        canvas.text(middle, top + height + 16.0, &title, SMALL, Ink::Muted, Align::Centre);
     }
     let middle = place_on.x + right / 2.0;
     canvas.text(middle, place_on.y + place_on.h + 9.0, "layer", SMALL, Ink::Muted, Align::Centre);
