@@ -43,6 +43,20 @@ impl Coactivation {
         (of_i > 0.0 && of_j > 0.0).then(|| both * self.tokens as f64 / (of_i * of_j))
     }
 
+    /// Tokens that would select both i and j by popularity alone: c_i c_j / T.
+    pub fn expected(&self, i: usize, j: usize) -> f64 {
+        let [_, of_i, of_j] = self.counts_of(i, j);
+        of_i * of_j / self.tokens.max(1) as f64
+    }
+
+    /// Tokens expected of a pair below which its lift says nothing.
+    pub const LEAST_EXPECTED: f64 = 5.0;
+
+    /// Whether enough tokens are expected of a pair for its lift to say something.
+    pub fn meets_often(&self, i: usize, j: usize) -> bool {
+        self.expected(i, j) >= Self::LEAST_EXPECTED
+    }
+
     /// Lift of every pair under uniform routing, a little below 1: `E (k-1) / (k (E-1))`.
     pub fn chance_lift(&self) -> f64 {
         uniform_lift(self.experts, self.top_k)

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Specialists, StepSeries,
-    Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, Matrix, MetricRow, Specialists,
+    StepSeries, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::bench::Configuration;
@@ -25,12 +25,24 @@ pub(crate) struct Data<'a> {
     pub(crate) comparisons: &'a [Comparison],
     /// Results of `moescope bench` beside the runs.
     pub(crate) benches: Vec<Bench<'a>>,
+    /// What findings say is to be seen, the largest effect first.
+    named: Vec<Named>,
+}
+
+/// A run and a layer that a finding names, and the figure that it says shows them.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    figure: &'static str,
+    run: usize,
+    layer: Option<u16>,
 }
 
 /// One run.
 pub(crate) struct Run<'a> {
     /// Name for tables and legends: one line, sanitised, distinct within the report.
     pub(crate) name: String,
+    /// Place among the runs of the report.
+    at: usize,
     /// What a reader must know wherever the run's numbers stand: `partial run`, `random weights`, ...
     pub(crate) tags: Vec<&'static str>,
     pub(crate) manifest: &'a Manifest,
@@ -56,6 +68,22 @@ pub(crate) struct LayerValue {
     pub(crate) chance: Option<f64>,
 }
 
+impl LayerValue {
+    /// A share in percent.
+    pub(crate) fn in_percent(self) -> Self {
+        let percent = |share: f64| 100.0 * share;
+        Self {
+            layer: self.layer,
+            value: percent(self.value),
+            interval: self.interval.map(|(low, high)| (percent(low), percent(high))),
+            chance: self.chance.map(percent),
+        }
+    }
+}
+
+/// A value and its interval.
+pub(crate) type Estimate = (f64, Option<(f64, f64)>);
+
 /// A value at a size, window or lag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
@@ -72,6 +100,14 @@ fn size_of(row: &MetricRow) -> Option<u32> {
         Index::Size(size) | Index::Lag(size) => Some(size),
         _ => None,
     }
+}
+
+/// Two experts and how often they run for one token, over chance.
+pub(crate) struct StrongPair {
+    pub(crate) i: u16,
+    pub(crate) j: u16,
+    pub(crate) ratio: f64,
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
 /// A table of numbers; NaN where there is none.
@@ -116,9 +152,48 @@ impl<'a> Data<'a> {
                 name = format!("{base} ({number})");
                 number += 1;
             }
-            runs.push(Run::new(name, analysis));
+            runs.push(Run::new(name, runs.len(), analysis));
         }
-        Self { runs, comparisons, benches: Vec::new() }
+        Self { runs, comparisons, benches: Vec::new(), named: Vec::new() }
+    }
+
+    /// Lets figures show what findings say they show.
+    pub(crate) fn name(&mut self, findings: &[Finding]) {
+        let named = findings.iter().filter_map(|finding| {
+            Some(Named { figure: finding.figure?, run: finding.run?, layer: finding.layer })
+        });
+        self.named = named.collect();
+    }
+
+    /// The runs that a figure draws which has room for `most` of those that are `able`: all that fit, and
+    /// of more the ones that findings name before the first of the others. In the order of the report.
+    pub(crate) fn drawn(
+        &self,
+        figure: &str,
+        most: usize,
+        able: impl Fn(&Run<'a>) -> bool,
+    ) -> Vec<&Run<'a>> {
+        let able: Vec<&Run<'a>> = self.runs.iter().filter(|run| able(run)).collect();
+        let named = |run: &Run<'a>| {
+            self.named.iter().any(|named| named.figure == figure && named.run == run.at)
+        };
+        let (first, then): (Vec<_>, Vec<_>) = able.into_iter().partition(|run| named(run));
+        let mut drawn: Vec<&Run<'a>> = first.into_iter().chain(then).take(most).collect();
+        drawn.sort_by_key(|run| run.at);
+        drawn
+    }
+
+    /// The layer that a figure of single layers draws of a run because a finding names it: one that is about
+    /// the run, or about another run with such a layer, so that both show the same.
+    pub(crate) fn named_layer(&self, figure: &str, run: &Run<'_>) -> Option<u16> {
+        let named = || {
+            self.named.iter().filter(|named| named.figure == figure).filter_map(|named| {
+                let layer = named.layer.filter(|l| run.layers().iter().any(|of| of.layer == *l))?;
+                Some((named.run, layer))
+            })
+        };
+        let own = named().find(|(of, _)| *of == run.at);
+        own.or_else(|| named().next()).map(|(_, layer)| layer)
     }
 
     /// The workload of a configuration, as the end of its name; nothing where all are the same.
@@ -187,7 +262,7 @@ impl<'a> Data<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(name: String, analysis: &'a Analysis) -> Self {
+    fn new(name: String, at: usize, analysis: &'a Analysis) -> Self {
         let manifest = &analysis.manifest;
         let mut rows: BTreeMap<_, Vec<&'a MetricRow>> = BTreeMap::new();
         for row in &analysis.rows {
@@ -200,6 +275,7 @@ impl<'a> Run<'a> {
             .collect();
         Self {
             name,
+            at,
             tags: analysis.labels(),
             manifest,
             partial: analysis.partial,
@@ -235,6 +311,11 @@ impl<'a> Run<'a> {
         let short = format!(" [{}]", first_words.join(", "));
         let tags = if measure(&tags) < width * 0.6 { tags } else { short };
         format!("{}{tags}", fit_middle(&self.name, width - measure(&tags), measure))
+    }
+
+    /// Place among the runs of the report.
+    pub(crate) fn place(&self) -> usize {
+        self.at
     }
 
     pub(crate) fn layers(&self) -> &'a [MoeLayer] {
@@ -328,6 +409,55 @@ impl<'a> Run<'a> {
                 }
             })
             .collect()
+    }
+
+    /// The values of a metric by domain, with the domain's name as shown. Of the prompts alone where the run
+    /// tells the phases apart: the model chose what it generated.
+    pub(crate) fn by_domain(&self, metric: &'static str) -> Vec<(String, Estimate)> {
+        let rows = self.rows_at(metric, None);
+        let phase = self.prompts(metric);
+        let value = |(domain, shown): &(String, String)| {
+            let of = |row: &&&MetricRow| {
+                row.domain.as_deref() == Some(domain.as_str())
+                    && row.phase == phase
+                    && row.index.is_none()
+            };
+            rows.iter().find(of).map(|row| (shown.clone(), (row.value, row.interval)))
+        };
+        self.domains.iter().filter_map(value).collect()
+    }
+
+    /// The value of a metric over all domains, of the phase that [`Run::by_domain`] is about.
+    pub(crate) fn all_domains(&self, metric: &'static str) -> Option<f64> {
+        let phase = self.prompts(metric);
+        let mut rows = self.rows_at(metric, None).iter();
+        let whole =
+            |row: &&&MetricRow| row.domain.is_none() && row.phase == phase && row.index.is_none();
+        rows.find(whole).map(|row| row.value)
+    }
+
+    fn prompts(&self, metric: &'static str) -> Option<&'static str> {
+        let mut rows = self.rows_at(metric, None).iter();
+        rows.any(|row| row.phase == Some("prefill")).then_some("prefill")
+    }
+
+    /// The pair of a layer with the highest value over chance of those whose interval is above it.
+    pub(crate) fn strongest_pair(
+        &self,
+        metric: &'static str,
+        layer: u16,
+        shown: impl Fn(u16, u16) -> bool,
+    ) -> Option<StrongPair> {
+        self.pairs(metric, layer)
+            .into_iter()
+            .filter(|(i, j, _)| shown(*i, *j))
+            .filter_map(|(i, j, row)| {
+                let chance = row.chance.filter(|chance| *chance > 0.0)?;
+                let interval = row.interval.map(|(low, high)| (low / chance, high / chance));
+                Some(StrongPair { i, j, ratio: row.value / chance, interval })
+            })
+            .filter(|pair| pair.interval.is_some_and(|(low, _)| low > 1.0))
+            .max_by(|a, b| a.ratio.total_cmp(&b.ratio).then(b.i.cmp(&a.i)))
     }
 
     /// Experts of the largest layer.

@@ -32,6 +32,8 @@ pub(crate) enum Ink {
     Sequential(u8),
     /// A level of the diverging map, `0..DIVERGING_LEVELS`; the middle one is zero.
     Diverging(u8),
+    /// The n-th band of a flow; see [`FLOW`].
+    Flow(u8),
     /// A cell without a value.
     Missing,
 }
@@ -52,6 +54,17 @@ const SERIES: [(Rgb, Rgb); 8] = [
     ((0x2f, 0x8a, 0xc2), (0x94, 0xd3, 0xfa)), // sky blue
     ((0x59, 0x5f, 0x69), (0xb3, 0xba, 0xc4)), // grey
     ((0x7d, 0x78, 0x0b), (0xf0, 0xe4, 0x42)), // yellow
+];
+
+/// Bands that lie beside and across each other, dark and light in turn so that neighbours differ in grey:
+/// blue, yellow, vermilion, sky blue, green, pink. (light, dark) each.
+const FLOW: [(Rgb, Rgb); 6] = [
+    ((0x00, 0x4c, 0x7e), (0x2b, 0x78, 0xae)),
+    ((0xd4, 0xa0, 0x13), (0xf3, 0xd0, 0x60)),
+    ((0x8f, 0x35, 0x00), (0xb8, 0x55, 0x1a)),
+    ((0x64, 0xaa, 0xdb), (0xa6, 0xd8, 0xf7)),
+    ((0x00, 0x54, 0x3d), (0x12, 0x80, 0x62)),
+    ((0xd7, 0x8c, 0xb6), (0xf2, 0xc0, 0xdc)),
 ];
 
 /// Number of series colours before they repeat.
@@ -116,6 +129,7 @@ impl Ink {
             Ink::Paper => (0xff, 0xff, 0xff),
             Ink::Missing => (0xd3, 0xd7, 0xdc),
             Ink::Series(n) => SERIES[n as usize % SERIES_COLOURS].0,
+            Ink::Flow(n) => FLOW[n as usize % FLOW.len()].0,
             Ink::Sequential(level) => blend(&SEQUENTIAL, level, SEQUENTIAL_LEVELS),
             Ink::Diverging(level) => blend(&DIVERGING_LIGHT, level, DIVERGING_LEVELS),
         }
@@ -132,6 +146,7 @@ impl Ink {
             Ink::Paper => (0x0f, 0x13, 0x18),
             Ink::Missing => (0x45, 0x4b, 0x54),
             Ink::Series(n) => SERIES[n as usize % SERIES_COLOURS].1,
+            Ink::Flow(n) => FLOW[n as usize % FLOW.len()].1,
             Ink::Sequential(_) => self.light(),
             Ink::Diverging(level) => blend(&DIVERGING_DARK, level, DIVERGING_LEVELS),
         }
@@ -148,6 +163,7 @@ impl Ink {
             Ink::Paper => "p".into(),
             Ink::Missing => "n".into(),
             Ink::Series(n) => format!("s{n}"),
+            Ink::Flow(n) => format!("w{n}"),
             Ink::Diverging(level) => format!("d{level}"),
             Ink::Sequential(_) => return None,
         })
@@ -157,6 +173,7 @@ impl Ink {
         [Ink::Text, Ink::Muted, Ink::Axis, Ink::Grid, Ink::Reference, Ink::Paper, Ink::Missing]
             .into_iter()
             .chain((0..SERIES_COLOURS as u8).map(Ink::Series))
+            .chain((0..FLOW.len() as u8).map(Ink::Flow))
             .chain((0..DIVERGING_LEVELS).map(Ink::Diverging))
     }
 }
@@ -199,22 +216,26 @@ fn blend(stops: &[Rgb], level: u8, levels: u8) -> Rgb {
     (mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
 }
 
+/// Relative luminance as WCAG defines it.
+#[cfg(test)]
+pub(crate) fn luminance((r, g, b): Rgb) -> f64 {
+    let linear = |c: u8| {
+        let c = f64::from(c) / 255.0;
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
+}
+
+/// Contrast of two colours as WCAG defines it, 1 to 21.
+#[cfg(test)]
+pub(crate) fn contrast(a: Rgb, b: Rgb) -> f64 {
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn luminance((r, g, b): Rgb) -> f64 {
-        let linear = |c: u8| {
-            let c = f64::from(c) / 255.0;
-            if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
-    }
-
-    fn contrast(a: Rgb, b: Rgb) -> f64 {
-        let (a, b) = (luminance(a), luminance(b));
-        (a.max(b) + 0.05) / (a.min(b) + 0.05)
-    }
 
     #[test]
     fn each_adaptive_colour_has_one_class() {
@@ -236,6 +257,19 @@ mod tests {
         for ink in (0..SERIES_COLOURS).map(Ink::series) {
             assert!(contrast(ink.light(), light) >= 3.0, "{ink:?} on light");
             assert!(contrast(ink.dark(), dark) >= 3.0, "{ink:?} on dark");
+        }
+    }
+
+    #[test]
+    fn neighbouring_bands_differ_in_grey() {
+        let inks: Vec<Ink> = (0..FLOW.len() as u8).map(Ink::Flow).collect();
+        for colour in [Ink::light, Ink::dark] {
+            for pair in inks.windows(2) {
+                assert!(contrast(colour(pair[0]), colour(pair[1])) >= 2.5, "{pair:?}");
+            }
+            for ink in &inks {
+                assert!(contrast(colour(*ink), colour(Ink::Paper)) >= 2.3, "{ink:?} on paper");
+            }
         }
     }
 

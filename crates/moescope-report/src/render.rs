@@ -71,6 +71,7 @@ pub fn render(
     // First what can be refused at once, then the work.
     let staging = Staging::new(&options.out_dir, options.force)?;
     let mut data = Data::new(analyses, comparisons);
+    data.name(findings);
     data.benches = Bench::all(&options.benches);
     let data = data;
     let (title, command) = (options.title.as_deref(), &options.command);

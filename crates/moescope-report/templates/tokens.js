@@ -143,7 +143,7 @@
         button.title = `Expert ${expert}: used by ${all} of these tokens, first choice of ${tops}`;
         return button;
       });
-    $("experts").replaceChildren(...buttons);
+    renew($("experts"), buttons, ["expert", "layer"]);
     const { experts, top_k } = layer();
     const share = (n) => `${(100 * n / Math.max(options.length, 1)).toFixed(1)} %`;
     $("status").textContent = state.expert === null
@@ -154,11 +154,25 @@
     $("layer-name").textContent = `${layer().layer}`;
   }
 
+  // Puts new buttons in place of the old ones. Of all in a box one is a stop of the Tab key, and has the focus
+  // if any has: the one that was it before, known by its data, or the first.
+  function renew(box, children, known) {
+    const old = box.querySelector('button[tabindex="0"]');
+    const held = old !== null && old === document.activeElement;
+    box.replaceChildren(...children);
+    const all = [...box.querySelectorAll("button")];
+    const same = old && all.find((button) => known.every((name) => button.dataset[name] === old.dataset[name]));
+    const stop = same || all[0];
+    if (!stop) return;
+    stop.tabIndex = 0;
+    if (held) stop.focus({ preventScroll: true });
+  }
+
   function expertButton(expert, layerIndex, text) {
     const of = run().layers[layerIndex];
     const pressed = expert === state.expert && layerIndex === state.layer;
-    const button = make("button", { type: "button", class: `expert c${of.colour[expert]}`, "aria-pressed": pressed },
-      make("b", {}, `${expert}`));
+    const button = make("button", { type: "button", class: `expert c${of.colour[expert]}`, tabindex: "-1",
+      "aria-pressed": pressed }, make("b", {}, `${expert}`));
     if (text !== null) button.append(` ${text}`);
     button.dataset.expert = expert;
     button.dataset.layer = layerIndex;
@@ -193,8 +207,11 @@
       token < sequence.generated ? "prompt" : "generated"];
     if (r.logprobs && r.logprobs[token] !== 65535) facts.push(`log-probability −${(r.logprobs[token] / 1000).toFixed(2)} nats`);
     const rows = r.layers.map((of, n) => {
-      const experts = make("td", { class: "experts" }, ...chosen(token, of).flatMap(([expert, weight]) =>
-        [expertButton(expert, n, weight === null ? null : weight.toFixed(2)), " "]));
+      const experts = make("td", { class: "experts" }, ...chosen(token, of).flatMap(([expert, weight], rank) => {
+        const button = expertButton(expert, n, weight === null ? null : weight.toFixed(2));
+        button.dataset.rank = rank;
+        return [button, " "];
+      }));
       if (!experts.childNodes.length) experts.textContent = "not recorded";
       const value = r.entropies ? r.entropies[token * r.layers.length + n] : 65535;
       const entropy = make("td", { class: "n" }, value === 65535 ? "–" : (value / 1000).toFixed(2));
@@ -204,12 +221,13 @@
     });
     const most = Math.log(Math.max(...r.layers.map((of) => of.experts))).toFixed(2);
     const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Layer"),
-      make("th", { scope: "col" }, r.weights ? "Experts and weights" : "Experts (weights not recorded)"),
+      make("th", { scope: "col" }, r.weights ? "Experts in the router’s order, weights as applied"
+        : "Experts in the router’s order (weights not recorded)"),
       make("th", { scope: "col", class: "n" }, r.entropies ? `Entropy, nats (≤ ${most})` : "Entropy (not recorded)")));
     const box = $("detail"), scroll = box.querySelector(".layers"), at = scroll ? scroll.scrollTop : 0;
-    const layers = make("div", { class: "layers", tabindex: "0", role: "region", "aria-label": "Experts of this token in every layer" },
+    const layers = make("div", { class: "layers", role: "region", "aria-label": "Experts of this token in every layer" },
       make("table", {}, head, make("tbody", {}, ...rows)));
-    box.replaceChildren(title, make("p", { class: "facts-line" }, facts.join(" · ")), layers);
+    renew(box, [title, make("p", { class: "facts-line" }, facts.join(" · ")), layers], ["layer", "rank"]);
     layers.scrollTop = at;
   }
 
@@ -223,12 +241,12 @@
     options[n].focus();
   }
 
-  // The nearest option on the line above (-1) or below (1).
-  function onLine(direction) {
-    const here = options[current].getBoundingClientRect(), middle = (here.left + here.right) / 2;
-    let line = null, best = current, distance = Infinity;
-    for (let n = current + direction; options[n]; n += direction) {
-      const box = options[n].getBoundingClientRect();
+  // The nearest of some elements on the line above (-1) or below (1).
+  function onLine(elements, from, direction) {
+    const here = elements[from].getBoundingClientRect(), middle = (here.left + here.right) / 2;
+    let line = null, best = from, distance = Infinity;
+    for (let n = from + direction; elements[n]; n += direction) {
+      const box = elements[n].getBoundingClientRect();
       if (Math.abs(box.top - here.top) < 2) continue;
       if (line === null) line = box.top;
       if (Math.abs(box.top - line) > 2) break;
@@ -243,7 +261,8 @@
     const experts = chosen(indices[current], layer());
     const moves = {
       ArrowRight: () => focusOption(current + 1), ArrowLeft: () => focusOption(current - 1),
-      ArrowDown: () => focusOption(onLine(1)), ArrowUp: () => focusOption(onLine(-1)),
+      ArrowDown: () => focusOption(onLine(options, current, 1)),
+      ArrowUp: () => focusOption(onLine(options, current, -1)),
       Home: () => focusOption(0), End: () => focusOption(options.length - 1),
       Enter: () => experts.length && choose(experts[0][0], state.layer),
       " ": () => experts.length && choose(experts[0][0], state.layer),
@@ -257,12 +276,28 @@
     event.preventDefault();
   }
 
+  // Arrows in a box of buttons.
+  function keyAmongButtons(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const all = [...event.currentTarget.querySelectorAll("button")], at = all.indexOf(document.activeElement);
+    const moves = {
+      ArrowRight: () => at + 1, ArrowLeft: () => at - 1, Home: () => 0, End: () => all.length - 1,
+      ArrowDown: () => onLine(all, at, 1), ArrowUp: () => onLine(all, at, -1),
+    };
+    if (at < 0 || !moves[event.key]) return;
+    const to = all[moves[event.key]()];
+    if (to) to.focus();
+    event.preventDefault();
+  }
+
   const optionOf = (event) => event.target.closest && event.target.closest(".tok");
   const text = $("text");
   text.addEventListener("keydown", (event) => { if (optionOf(event)) key(event); });
   text.addEventListener("mouseover", (event) => { const o = optionOf(event); if (o) drawDetail(indices[o.dataset.at]); });
   // After a look at others, the token that was chosen is shown again.
-  text.addEventListener("mouseleave", () => { if (text.contains(document.activeElement)) drawDetail(indices[current]); });
+  text.addEventListener("mouseleave", () => {
+    if ([text, $("detail")].some((box) => box.contains(document.activeElement))) drawDetail(indices[current]);
+  });
   text.addEventListener("focusin", (event) => {
     const o = optionOf(event);
     if (!o) return;
@@ -279,14 +314,17 @@
     if (experts.length) choose(experts[0][0], state.layer);
   });
   for (const part of ["experts", "detail"]) {
-    $(part).addEventListener("click", (event) => {
+    const box = $(part);
+    box.addEventListener("keydown", keyAmongButtons);
+    box.addEventListener("focusin", (event) => {
       const button = event.target.closest("button");
       if (!button) return;
-      const { expert, layer } = button.dataset;
-      choose(Number(expert), Number(layer));
-      // The buttons were drawn anew: keep the keyboard where it was.
-      const again = $(part).querySelector(`[data-expert="${expert}"][data-layer="${layer}"]`);
-      if (again) again.focus();
+      for (const other of box.querySelectorAll('button[tabindex="0"]')) other.tabIndex = -1;
+      button.tabIndex = 0;
+    });
+    box.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) choose(Number(button.dataset.expert), Number(button.dataset.layer));
     });
   }
   $("layer").addEventListener("input", () => setLayer(Number($("layer").value)));

@@ -144,6 +144,51 @@ impl Browser {
         }
     }
 
+    /// Moves the mouse to a point of the window.
+    pub(crate) fn point_at(&mut self, (x, y): (f64, f64)) {
+        self.call("Input.dispatchMouseEvent", json!({"type": "mouseMoved", "x": x, "y": y}));
+    }
+
+    /// Clicks at a point of the window.
+    pub(crate) fn click(&mut self, (x, y): (f64, f64)) {
+        self.point_at((x, y));
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1});
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// Taps a point of the window as a finger does.
+    pub(crate) fn tap(&mut self, (x, y): (f64, f64)) {
+        self.call("Emulation.setTouchEmulationEnabled", json!({"enabled": true}));
+        for (kind, points) in [("touchStart", json!([{"x": x, "y": y}])), ("touchEnd", json!([]))] {
+            let touch = json!({"type": kind, "touchPoints": points});
+            self.call("Input.dispatchTouchEvent", touch);
+        }
+    }
+
+    /// Middle of the element that a JavaScript expression gives, scrolled into view.
+    pub(crate) fn middle(&mut self, element: &str) -> (f64, f64) {
+        let at = self.run(&format!(
+            "(() => {{ const e = {element}; e.scrollIntoView({{ block: 'center' }});
+                       const box = e.getBoundingClientRect();
+                       return [box.left + box.width / 2, box.top + box.height / 2]; }})()"
+        ));
+        serde_json::from_value(at).unwrap()
+    }
+
+    /// (role, name) of everything that assistive technology is told of.
+    pub(crate) fn accessible(&mut self) -> Vec<(String, String)> {
+        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let text =
+            |node: &Value, what: &str| node[what]["value"].as_str().unwrap_or_default().to_owned();
+        let nodes = tree["nodes"].as_array().unwrap().iter();
+        nodes
+            .filter(|node| node["ignored"] != true)
+            .map(|node| (text(node, "role"), text(node, "name")))
+            .collect()
+    }
+
     /// Seconds the page has spent in scripts, style and layout (`Performance.enable` before).
     pub(crate) fn busy(&mut self) -> f64 {
         let metrics = self.call("Performance.getMetrics", json!({}));

@@ -29,7 +29,8 @@ fn recorded(dir: &Path, count: usize) -> Vec<PathBuf> {
     for n in 0..count {
         let run = dir.join(format!("run-{n}"));
         let name = format!("a checkpoint with a long name (step {n}00)");
-        succeed(run_command(&prompts, &run).args(["--max-tokens", "6", "--name", &name]));
+        let options = ["--max-tokens", "6", "--saliency", "--name", &name];
+        succeed(run_command(&prompts, &run).args(options));
         runs.push(run);
     }
     runs
@@ -61,6 +62,19 @@ const LAYOUT: &str = r#"(() => {
     return wrong;
 })()"#;
 
+/// Widths of a desktop and a phone, light and dark.
+const VIEWS: [(u32, bool); 4] = [(1280, false), (1280, true), (390, false), (390, true)];
+
+/// Looks at a page in all of [`VIEWS`]: nothing is complained of, nothing is out of place.
+fn assert_whole(browser: &mut Browser, page: &Path) {
+    for (width, dark) in VIEWS {
+        browser.open(page, width, dark);
+        assert_eq!(browser.complaints(), Vec::<String>::new(), "{}, {width}", page.display());
+        let wrong = browser.run(LAYOUT);
+        assert_eq!(wrong, json!([]), "{}, {width} px, dark: {dark}", page.display());
+    }
+}
+
 #[test]
 fn pages_of_one_five_and_twenty_runs_are_whole() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,10 +83,10 @@ fn pages_of_one_five_and_twenty_runs_are_whole() {
     for count in [1, 5, 20] {
         let runs: Vec<PathBuf> = five.iter().cycle().take(count).cloned().collect();
         let page = report(&runs, &dir.path().join(format!("report-{count}")));
-        for (width, dark) in [(1280, false), (390, true)] {
-            browser.open(&page, width, dark);
-            assert_eq!(browser.complaints(), Vec::<String>::new(), "{count} runs, {width}");
-            assert_eq!(browser.run(LAYOUT), json!([]), "{count} runs, {width} px");
+        assert_whole(&mut browser, &page);
+        let shown = browser.run("[...document.querySelectorAll('figure')].map(f => f.id.slice(4))");
+        for figure in ["pruning", "predictability", "distinct-experts"] {
+            assert!(shown.as_array().unwrap().contains(&json!(figure)), "{figure}: {shown}");
         }
         let headings = browser
             .run("[...document.querySelectorAll('h1,h2,h3')].map(h => Number(h.tagName.slice(1)))");
@@ -139,11 +153,7 @@ fn a_run_of_ids_alone_shows_what_ids_tell_and_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let page = report(&[ids_only(dir.path(), 1200)], &dir.path().join("report"));
     let mut browser = Browser::start(&chromium());
-    for (width, dark) in [(1280, false), (390, true)] {
-        browser.open(&page, width, dark);
-        assert_eq!(browser.complaints(), Vec::<String>::new());
-        assert_eq!(browser.run(LAYOUT), json!([]), "{width} px");
-    }
+    assert_whole(&mut browser, &page);
     let shown = browser.run("[...document.querySelectorAll('figure')].map(f => f.id.slice(4))");
     for figure in
         ["utilisation", "balance", "coactivation", "path", "reuse", "hit-rate", "placement"]
@@ -216,8 +226,10 @@ fn everything_is_reached_by_the_keyboard() {
     ];
     assert!(way.is_sorted(), "{way:?}");
     assert_eq!(stops[0]["text"], "Skip to what stands out");
-    let tokens = stops.iter().filter(|s| s["what"] == "span").count();
-    assert_eq!(tokens, 1, "the text is one stop, arrows move in it");
+    for (what, place) in [("span", "text"), ("button", "experts"), ("button", "detail")] {
+        let stops = stops.iter().filter(|s| s["what"] == what && s["where"] == place).count();
+        assert_eq!(stops, 1, "{place} is one stop, arrows move in it");
+    }
 
     // In the text, with real keys.
     browser.run("document.querySelector('[role=option]').focus()");
@@ -235,11 +247,155 @@ fn everything_is_reached_by_the_keyboard() {
     assert!(browser.run(lit).as_u64().unwrap() > 0);
     browser.press("Escape");
     assert_eq!(browser.run(lit), 0);
+    // Among the experts of the text, and of one token in all layers.
+    let focused = |what: &str| {
+        format!(
+            "document.activeElement.closest('[data-part]')?.dataset.part + ' ' + document.activeElement.dataset.{what}"
+        )
+    };
+    browser.run("document.querySelector('[data-part=experts] button').focus()");
+    let first = browser.run(&focused("expert"));
+    browser.press("ArrowRight");
+    let second = browser.run(&focused("expert"));
+    assert!(first != second && second.as_str().unwrap().starts_with("experts "), "{second}");
+    browser.press("Enter");
+    assert!(browser.run(lit).as_u64().unwrap() > 0);
+    assert_eq!(browser.run(&focused("expert")), second, "drawn anew, the button keeps the focus");
+    browser.press("Home");
+    assert_eq!(browser.run(&focused("expert")), first);
+    browser.run("document.querySelector('[data-part=detail] button').focus()");
+    for _ in 0..4 {
+        browser.press("ArrowDown");
+    }
+    let row = browser.run(&focused("layer"));
+    assert!(row != json!("detail 0") && row.as_str().unwrap().starts_with("detail "), "{row}");
+    // The mouse over another token shows that one's experts and takes the focus from nobody.
+    let word = "document.querySelector('[data-part=detail] .which').nextElementSibling.textContent";
+    let (before, at) =
+        (browser.run(word), browser.middle("document.querySelectorAll('[role=option]')[4]"));
+    browser.point_at(at);
+    assert_ne!(browser.run(word), before);
+    assert_eq!(browser.run(&focused("layer")), row);
     // A section folds and unfolds.
     browser.run("document.querySelector('#load summary').focus()");
     browser.press("Enter");
     assert_eq!(browser.run("document.querySelector('#load details').open"), json!(false));
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn controls_have_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&recorded(dir.path(), 2), &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.call("Accessibility.enable", json!({}));
+    browser.open(&page, 1280, false);
+    let tree = browser.accessible();
+    for control in [("slider", "Layer"), ("combobox", "Run"), ("combobox", "Text")] {
+        let there = tree.iter().any(|(role, name)| (&role[..], name.trim()) == control);
+        assert!(there, "{control:?}: {tree:?}");
+    }
+    let controls =
+        ["slider", "combobox", "button", "link", "option", "listbox", "toolbar", "image", "region"];
+    for (role, name) in tree.iter().filter(|(role, _)| controls.contains(&&role[..])) {
+        assert!(!name.trim().is_empty(), "a {role} has no name");
+    }
+}
+
+/// A finger has no hover: a tap shows a token's experts and lights up those that share its first.
+#[test]
+fn a_tap_shows_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&recorded(dir.path(), 1), &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&page, 390, false);
+    let token = "document.querySelectorAll('[role=option]')[6]";
+    let at = browser.middle(token);
+    browser.tap(at);
+    let seen = browser.run(&format!(
+        "new Promise(done => setTimeout(() => done({{
+             focus: document.activeElement === {token}, lit: {token}.getAttribute('aria-selected'),
+             word: document.querySelector('[data-part=detail] .word').textContent === {token}.textContent,
+             chosen: document.querySelector('[data-part=status]').textContent.startsWith(
+                 `Expert ${{{token}.dataset.expert}} of layer 0: used by`) }}), 200))"
+    ));
+    assert_eq!(seen, json!({"focus": true, "lit": "true", "word": true, "chosen": true}));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Real models have many more experts than the bundled one.
+#[test]
+fn a_model_of_128_experts_makes_a_whole_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("large");
+    let mut command = moescope();
+    command.arg("synthetic").arg("-o").arg(&run);
+    let shape =
+        ["--layers", "48", "--experts", "128", "--top-k", "8", "--domains", "8", "--saliency"];
+    succeed(command.args(shape).args([
+        "--prompt",
+        "96",
+        "--max-tokens",
+        "32",
+        "--decisions",
+        "800000",
+    ]));
+    let page = report(&[run], &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    assert_whole(&mut browser, &page);
+    // Tab passes the experts of a token in all 48 layers in one step.
+    browser.run("document.querySelector('[role=option]').focus()");
+    assert_eq!(
+        browser.run("document.querySelectorAll('[data-part=detail] button').length"),
+        48 * 8
+    );
+    browser.press("Tab");
+    browser.press("Tab");
+    let place = "document.activeElement.closest('[data-part]')?.dataset.part ?? null";
+    assert_eq!(browser.run(place), Value::Null);
+}
+
+/// A link to a folded part unfolds it.
+#[test]
+fn contents_lead_into_folded_sections() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = report(&recorded(dir.path(), 1), &dir.path().join("report"));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&page, 1280, false);
+    browser.run("document.querySelector('#load details').open = false");
+    for section in ["definitions", "load"] {
+        let open = format!("document.querySelector('#{section} details').open");
+        assert_eq!(browser.run(&open), json!(false), "{section}");
+        let link = browser.middle(&format!("document.querySelector('nav a[href$=\"{section}\"]')"));
+        browser.click(link);
+        let heading = browser.run(&format!(
+            "new Promise(done => setTimeout(() => done(
+                 document.querySelector('#head-{section}').getBoundingClientRect().top), 300))"
+        ));
+        assert_eq!(browser.run(&open), json!(true), "{section}");
+        let heading = heading.as_f64().unwrap();
+        assert!((0.0..450.0).contains(&heading), "the heading of {section} is at {heading}");
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn sections_and_title_are_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = recorded(dir.path(), 1).remove(0);
+    let output = dir.path().join("report");
+    let mut command = moescope();
+    command.arg("report").arg(&run).arg("-o").arg(&output);
+    succeed(command.args(["--sections", "speed,load", "--title", "Mine <b>& yours</b>"]));
+    let mut browser = Browser::start(&chromium());
+    browser.open(&output.join("index.html"), 390, true);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.run("document.querySelector('h1').textContent"), "Mine <b>& yours</b>");
+    let sections = browser.run("[...document.querySelectorAll('main > section')].map(s => s.id)");
+    assert_eq!(sections, json!(["runs", "load", "speed", "conditions"]));
+    let mut command = moescope();
+    command.arg("report").arg(&run).arg("-o").arg(dir.path().join("other"));
+    fail(command.args(["--sections", "laod"]), &["laod", "load"]);
 }
 
 #[test]

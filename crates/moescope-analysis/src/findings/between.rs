@@ -36,7 +36,7 @@ fn trained(base: &Analysis, other: &Analysis) -> bool {
 }
 
 /// Speed of a run against the base, in the phase where it differs most.
-fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
+fn speed(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
     let phases = ["prefill", "decode"].into_iter().filter_map(|phase| {
         let (before, after) = (throughput(base, phase)?, throughput(other, phase)?);
         Some((effect(after.value, before.value), (phase, before, after)))
@@ -65,6 +65,8 @@ fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
                 interval(after.interval, rate)
             ),
             figure: Some("throughput"),
+            run: Some(comparison.other),
+            layer: None,
             effect: size,
             caveat: false,
         });
@@ -95,6 +97,8 @@ fn speed(_: &Comparison, base: &Analysis, other: &Analysis) -> Option<Finding> {
             interval(after.interval, rate)
         ),
         figure: Some("throughput"),
+        run: Some(comparison.other),
+        layer: None,
         effect: size,
         caveat: false,
     })
@@ -139,6 +143,8 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
             ),
             detail: format!("By chance {} would be the same.{rest}", percent(chance)),
             figure: Some("overlap"),
+            run: Some(comparison.other),
+            layer: None,
             effect: effect(value, chance),
             caveat: false,
         });
@@ -170,6 +176,8 @@ fn overlap(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option
             same.unwrap_or_default()
         ),
         figure: Some("overlap"),
+        run: Some(comparison.other),
+        layer: None,
         effect: effect(value, chance),
         caveat: false,
     })
@@ -223,6 +231,8 @@ fn moved(comparison: &Comparison, base: &Analysis, other: &Analysis) -> Option<F
             thousands(among as u64)
         ),
         figure: Some("utilisation-difference"),
+        run: Some(comparison.other),
+        layer: Some(layer),
         // An expert that one run never uses is held against a tenth of an even share.
         effect: effect(after.max(NOTABLE), before.max(NOTABLE)),
         caveat: false,

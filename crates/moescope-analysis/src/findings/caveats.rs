@@ -9,13 +9,15 @@ use crate::bootstrap::MIN_UNITS;
 
 pub(super) fn caveats(analyses: &[Analysis]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for analysis in analyses {
+    for (run, analysis) in analyses.iter().enumerate() {
         let (name, manifest) = (&analysis.name, &analysis.manifest);
         let asked = manifest.sequences as usize;
         let caveat = |headline: String, detail: &str, weight: f64| Finding {
             headline,
             detail: detail.to_owned(),
             figure: None,
+            run: Some(run),
+            layer: None,
             effect: weight,
             caveat: true,
         };

@@ -1,14 +1,15 @@
 //! Findings about what can be cached, foretold or spread: locality, structure, placement.
 
 use super::words::{interval, interval_sentence, number, percent, times};
-use super::{Basis, Finding, effect, elsewhere, place, stands_out, strongest};
+use super::{Basis, Finding, NOTABLE, effect, elsewhere, place, position, stands_out, strongest};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
+use crate::structure::Coactivation;
 
 use moescope_trace::manifest::Weights;
 
 pub(super) fn findings(analyses: &[Analysis]) -> Vec<Finding> {
-    [cache, reuse, path, vocabulary, placement]
+    [cache, reuse, together, path, vocabulary, placement]
         .iter()
         .filter_map(|finding| finding(analyses))
         .collect()
@@ -53,7 +54,17 @@ fn cache(analyses: &[Analysis]) -> Option<Finding> {
         format!(" No policy could hit more than {}.", percent(bound.value))
     });
     let pinned = hits(analysis, "hit_rate_static").map_or_else(String::new, |pinned| {
-        format!(" The experts most used in other texts, pinned, hit {}.", percent(pinned.value))
+        let chance =
+            pinned.chance.map_or_else(String::new, |c| format!(" ({} by chance)", percent(c)));
+        // From an empty cache LRU may have less.
+        let beyond = match row.value > pinned.value {
+            true => ": what LRU hits beyond that is locality",
+            false => "",
+        };
+        format!(
+            " The experts most used in other texts, pinned, hit {}{chance}{beyond}.",
+            percent(pinned.value)
+        )
     });
     let others =
         elsewhere(analyses, analysis, |other| Some(percent(hits(other, "hit_rate_lru")?.value)));
@@ -71,6 +82,8 @@ fn cache(analyses: &[Analysis]) -> Option<Finding> {
             interval_sentence(row.interval, percent)
         ),
         figure: Some("hit-rate"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })
@@ -108,9 +121,66 @@ fn reuse(analyses: &[Analysis]) -> Option<Finding> {
             interval_sentence(row.interval, percent)
         ),
         figure: Some("reuse"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
+}
+
+/// The pair of experts that runs for the same tokens most, compared with what their popularity gives.
+fn together(analyses: &[Analysis]) -> Option<Finding> {
+    let found = trained(analyses).filter_map(|analysis| {
+        let rows: Vec<&MetricRow> = analysis
+            .rows_of("coactivation_lift")
+            .filter(|row| row.domain.is_none() && row.phase.is_none())
+            .collect();
+        let among = rows.len();
+        let apart = rows.into_iter().filter_map(|row| {
+            let (expected, chance) = (expected_together(analysis, row)?, row.chance?);
+            // Pairs are chosen on one half of the sequences and measured on the other.
+            let least_error = (row.value / (expected / 2.0)).sqrt();
+            let basis = Basis { sequences: analysis.sequences / 2, least_error, among };
+            let size = effect(row.value, chance);
+            let more = row.value > chance && size >= NOTABLE;
+            (more && stands_out(row, chance, basis)).then_some((size, (row, chance)))
+        });
+        let (size, (row, chance)) = strongest(apart)?;
+        Some((size, (analysis, row, chance, among)))
+    });
+    let (size, (analysis, row, chance, among)) = strongest(found)?;
+    let (layer, Some(Index::Pair(i, j))) = (row.layer?, row.index) else { return None };
+    let others = elsewhere(analyses, analysis, |other| {
+        let same = other.row("coactivation_lift", Some(layer), row.index, None, None)?;
+        Some(times(same.value / same.chance?))
+    });
+    Some(Finding {
+        headline: format!(
+            "Experts {i} and {j} of layer {layer} run for the same token {} as often as their popularity \
+             gives{}",
+            times(row.value / chance),
+            place(analyses, analysis)
+        ),
+        detail: format!(
+            "Measured on one half of the sequences{}; the {among} pairs looked at were chosen on the other \
+             half.{others}",
+            interval(row.interval.map(|(low, high)| (low / chance, high / chance)), times)
+        ),
+        figure: Some("coactivation"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
+        effect: size,
+        caveat: false,
+    })
+}
+
+/// Tokens that popularity alone would give the pair of a row; `None` where too few for a lift to mean much.
+fn expected_together(analysis: &Analysis, row: &MetricRow) -> Option<f64> {
+    let Some(Index::Pair(i, j)) = row.index else { return None };
+    let mut layers = analysis.structure.coactivation.iter();
+    let layer = layers.find(|pairs| Some(pairs.layer) == row.layer)?;
+    let expected = layer.expected(usize::from(i), usize::from(j));
+    (expected >= Coactivation::LEAST_EXPECTED).then_some(expected)
 }
 
 /// The layer that tells most of the next.
@@ -151,6 +221,8 @@ fn path(analyses: &[Analysis]) -> Option<Finding> {
             interval(row.interval, number)
         ),
         figure: Some("path"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
@@ -183,6 +255,8 @@ fn vocabulary(analyses: &[Analysis]) -> Option<Finding> {
             interval_sentence(row.interval, percent)
         ),
         figure: Some("vocabulary"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
@@ -213,6 +287,8 @@ fn placement(analyses: &[Analysis]) -> Option<Finding> {
             interval(after.interval, number)
         ),
         figure: Some("placement"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })

@@ -22,6 +22,11 @@ pub struct Finding {
     pub detail: String,
     /// Id of the report figure that shows it, such as `utilisation` or `hit-rate`.
     pub figure: Option<&'static str>,
+    /// The run it is about, as an index into the analyses: of two runs the one that is compared with the
+    /// other. The figure shows it, though it may not have room for all.
+    pub run: Option<usize>,
+    /// The model layer it is about, where it names one.
+    pub layer: Option<u16>,
     /// Size of the effect: the absolute natural logarithm of the ratio between a value and what was to
     /// be expected (its chance level, the other run, the bytes of the weights), so that a share, a
     /// speed and an entropy compare: 0.69 is twice or half. A mean log-probability and an information
@@ -47,6 +52,11 @@ pub fn findings(analyses: &[Analysis], comparisons: &[Comparison]) -> Vec<Findin
     findings.sort_by(|a, b| b.caveat.cmp(&a.caveat).then(b.effect.total_cmp(&a.effect)));
     findings
 }
+
+/// Effect below which a difference may be real but tells nothing: a tenth more or less. Chance levels
+/// are those of independent tokens, so the tokens of one text being alike shows up as a few
+/// percent of unevenness.
+const NOTABLE: f64 = 0.1;
 
 /// What a value rests on, to judge whether it stands out.
 #[derive(Clone, Copy)]
@@ -90,6 +100,11 @@ fn apart(a: &MetricRow, b: &MetricRow) -> bool {
 /// `a` over `b` as an effect size.
 fn effect(a: f64, b: f64) -> f64 {
     if a > 0.0 && b > 0.0 { (a / b).ln().abs() } else { 0.0 }
+}
+
+/// Index of a run among those analysed together.
+fn position(analyses: &[Analysis], analysis: &Analysis) -> Option<usize> {
+    analyses.iter().position(|other| std::ptr::eq(other, analysis))
 }
 
 /// Where a sentence holds: ` in NAME [labels]` among several runs, ` [labels]` for one.

@@ -5,14 +5,12 @@ use std::collections::HashMap;
 use moescope_trace::manifest::Weights;
 
 use super::words::{counted, interval, interval_sentence, list, number, percent, thousands, times};
-use super::{Basis, Finding, apart, effect, elsewhere, place, share_error, stands_out, strongest};
+use super::{
+    Basis, Finding, NOTABLE, apart, effect, elsewhere, place, position, share_error, stands_out,
+    strongest,
+};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
-
-/// Effect below which a difference may be real but tells nothing: a tenth more or less. Chance levels
-/// are those of independent tokens, so the tokens of one text being alike shows up as a few
-/// percent of unevenness.
-const NOTABLE: f64 = 0.1;
 
 pub(super) fn findings(analyses: &[Analysis]) -> Vec<Finding> {
     [specialised, hottest, dead, least_balanced, confidence, predictable]
@@ -63,6 +61,8 @@ fn specialised(analyses: &[Analysis]) -> Option<Finding> {
             counted(among, "pair")
         ),
         figure: Some("specialisation"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
@@ -160,6 +160,8 @@ fn hottest(analyses: &[Analysis]) -> Option<Finding> {
             counted(among, "expert")
         ),
         figure: Some("utilisation"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
@@ -228,6 +230,8 @@ fn dead(analyses: &[Analysis]) -> Option<Finding> {
             if chance < 0.01 { "less than 0.01".to_owned() } else { number(chance) }
         ),
         figure: Some("utilisation"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })
@@ -282,6 +286,8 @@ fn least_balanced(analyses: &[Analysis]) -> Option<Finding> {
             list(&also)
         ),
         figure: Some("balance"),
+        run: position(analyses, analysis),
+        layer: Some(layer),
         effect: size,
         caveat: false,
     })
@@ -340,6 +346,8 @@ fn confidence(analyses: &[Analysis]) -> Option<Finding> {
             text(last.1)
         ),
         figure: Some("confidence"),
+        run: position(analyses, analysis),
+        layer: Some(last.0),
         effect: size,
         caveat: false,
     })
@@ -393,7 +401,9 @@ fn predictable(analyses: &[Analysis]) -> Option<Finding> {
             interval(worst.interval, number),
             number(overall.value)
         ),
-        figure: None,
+        figure: Some("predictability"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })

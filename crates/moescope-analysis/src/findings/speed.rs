@@ -1,7 +1,7 @@
 //! Findings about time and memory of single runs.
 
 use super::words::{bytes, duration, interval, percent, rate, thousands, times};
-use super::{Finding, effect, elsewhere, place, strongest};
+use super::{Finding, effect, elsewhere, place, position, strongest};
 use crate::analysis::Analysis;
 use crate::row::{Index, MetricRow};
 use crate::stats;
@@ -44,6 +44,8 @@ fn prefill_and_decode(analyses: &[Analysis]) -> Option<Finding> {
             device(analysis)
         ),
         figure: Some("throughput"),
+        run: position(analyses, analysis),
+        layer: None,
         // That a prompt is read faster than text is written is no effect.
         effect: 0.0,
         caveat: false,
@@ -99,6 +101,8 @@ fn tail(analyses: &[Analysis]) -> Option<Finding> {
             thousands(passes(analysis) as u64)
         ),
         figure: Some("latency"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })
@@ -132,6 +136,8 @@ fn memory(analyses: &[Analysis]) -> Option<Finding> {
         ),
         detail: format!("Measured after each forward pass.{}{others}", more.concat()),
         figure: Some("memory"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })
@@ -170,6 +176,8 @@ fn growth(analyses: &[Analysis]) -> Option<Finding> {
         detail: "Median of the second tenth of the forward passes against that of the last tenth."
             .to_owned(),
         figure: Some("memory"),
+        run: position(analyses, analysis),
+        layer: None,
         effect: size,
         caveat: false,
     })

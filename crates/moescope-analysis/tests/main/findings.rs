@@ -1,10 +1,11 @@
 //! Sentences about confidence, prediction, time and memory.
 
-use moescope_analysis::{Analysis, Finding, RunData, analyze_data, compare, findings};
+use moescope_analysis::rng::Rng;
+use moescope_analysis::{Analysis, Finding, Options, RunData, analyze_data, compare, findings};
 use moescope_trace::Phase::{Decode, Prefill};
 use moescope_trace::manifest::{DeviceType, TimingMode};
 
-use crate::support::{FAST, SMALL, Shape, run, steps, uniform};
+use crate::support::{FAST, SMALL, Shape, run, steps, uniform, uniformly};
 
 /// A run of SMALL's shape in which sequence n has a prefill pass and a decode pass.
 fn timed(prefill_ns: u64, decode_ns: impl Fn(u64) -> u64) -> RunData {
@@ -136,6 +137,7 @@ fn domains_that_are_hard_to_predict() {
         found[0].headline,
         "\"english\" is the easiest domain at -0.97 nats per token, \"japanese\" the hardest at -3.97"
     );
+    assert_eq!(found[0].figure, Some("predictability"));
 }
 
 #[test]
@@ -204,4 +206,75 @@ fn a_text_that_repeats_itself() {
     assert!(reuse[0].headline.contains("uses 100 % of a token's experts again"), "{reuse:?}");
     assert!((reuse[0].effect - 4f64.ln()).abs() < 1e-9);
     assert!(found.is_sorted_by(|a, b| (a.caveat && !b.caveat) || a.effect >= b.effect));
+}
+
+/// A planted pair is found with its run and layer, and held against what its popularity gives.
+#[test]
+fn experts_that_run_together() {
+    // In layer 1 of the second run experts 3 and 9 come together in a third of the tokens.
+    let pair = |layer: u16, rng: &mut Rng, chosen: &mut Vec<u16>| {
+        if layer == 1 && rng.below(3) == 0 {
+            chosen.extend([3, 9]);
+        }
+        uniformly(rng, SMALL.experts, SMALL.top_k, chosen);
+    };
+    let planted = run(SMALL, 1, |_, layer, _, rng, chosen| pair(layer, rng, chosen));
+    let runs = [("even", uniform(SMALL, 2)), ("planted", planted)];
+    let analyses = runs.map(|(name, data)| {
+        analyze_data(&RunData { name: name.to_owned(), ..data }, &Options::default())
+    });
+    let found = findings(&analyses, &[]);
+    let pairs = about(&found, "coactivation");
+    assert_eq!(pairs.len(), 1, "{found:?}");
+    let Finding { headline, detail, run, layer, effect, .. } = pairs[0];
+    assert!(
+        headline.starts_with("Experts 3 and 9 of layer 1 run for the same token ")
+            && headline.ends_with(" times as often as their popularity gives in planted"),
+        "{headline}"
+    );
+    assert_eq!((*run, *layer), (Some(1), Some(1)));
+    // Of T tokens T/3 hold the pair, and each of the two is in 1/3 + 2/3 * 2/16 of them; chance is 16/30.
+    let share = 1.0 / 3.0 + 2.0 / 3.0 / 8.0;
+    let lift = (1.0 / 3.0 + 2.0 / 3.0 / 120.0) / (share * share);
+    assert!((effect - (lift * 30.0 / 16.0_f64).ln()).abs() < 0.15, "{effect} {lift}");
+    assert!(
+        detail.contains("95 % interval") && detail.contains("chosen on the other half"),
+        "{detail}"
+    );
+}
+
+/// Every result says where it is to be seen.
+fn assert_placed(found: &[Finding], runs: usize) {
+    for finding in found.iter().filter(|finding| !finding.caveat) {
+        assert!(finding.figure.is_some(), "{} links to no figure", finding.headline);
+        assert!(finding.run.is_some_and(|run| run < runs), "{}", finding.headline);
+        let layer = finding.layer.map(|layer| format!("ayer {layer}"));
+        assert!(
+            layer.is_none_or(|layer| finding.headline.contains(&layer)),
+            "{} is not about layer {:?}",
+            finding.headline,
+            finding.layer
+        );
+    }
+}
+
+#[test]
+fn every_result_links_to_a_figure() {
+    let shape = Shape { experts: 8, top_k: 2, ..SMALL };
+    let planted = |seed| {
+        let mut data = run(shape, seed, |domain, _, _, rng, chosen| {
+            if rng.below(2) == 0 {
+                chosen.push(domain as u16);
+            }
+            uniformly(rng, shape.experts, shape.top_k, chosen);
+        });
+        data.tokens.logprob = Some((0..1800).map(|t| -1.0 - (t / 600) as f32).collect());
+        data
+    };
+    let (a, b) =
+        (planted(1), timed(7_000_000, |n| if n % 25 == 24 { 10_000_000 } else { 1_000_000 }));
+    let found = pair(a.clone(), planted(2));
+    assert_placed(&found, 2);
+    assert!(found.iter().any(|finding| finding.figure == Some("specialisation")), "{found:?}");
+    assert_placed(&findings(&[analyze_data(&a, &FAST), analyze_data(&b, &FAST)], &[]), 2);
 }

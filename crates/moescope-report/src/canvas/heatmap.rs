@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::scale::whole_ticks;
-use super::{Align, Canvas, SMALL, fit, text_width, two_lines};
+use super::{Align, Canvas, Marker, SMALL, fit, text_width, two_lines};
 use crate::data::Grid;
 use crate::palette::{DIVERGING_LEVELS, Ink, SEQUENTIAL_LEVELS};
 
@@ -20,6 +20,8 @@ pub(crate) struct Colours {
     pub(crate) ticks: Vec<(f64, String)>,
     /// What the colours mean, with the unit.
     pub(crate) title: String,
+    /// A value that is marked with ▼ on the bar, such as a chance level; the title says what it is.
+    pub(crate) mark: Option<f64>,
 }
 
 impl Colours {
@@ -46,6 +48,13 @@ impl Colours {
         if value.is_finite() { self.level(self.share(value)) } else { Ink::Missing }
     }
 
+    /// The ink of the minus sign on a value: half way from zero to the end of a diverging scale is 0.25.
+    fn sign(&self, value: f64) -> Option<Ink> {
+        let share = self.share(value);
+        let signed = self.diverging && value.is_finite() && share <= 0.375;
+        signed.then_some(if share < PALE { Ink::Paper } else { Ink::Text })
+    }
+
     /// Draws the bar with its title; returns the height used.
     pub(crate) fn bar(&self, canvas: &Canvas<'_>, from: f64) -> f64 {
         const STEPS: usize = 60;
@@ -54,6 +63,8 @@ impl Colours {
             canvas.text(0.0, top + 12.0, &line, SMALL, Ink::Muted, Align::Left);
             top += 15.0;
         }
+        let above = if self.mark.is_some() { 8.0 } else { 0.0 };
+        top += above;
         let (x, y, w, h) = (1.0, top + 5.0, canvas.width.min(300.0) - 2.0, 10.0);
         for step in 0..STEPS {
             let share = step as f64 / (STEPS - 1) as f64;
@@ -61,6 +72,10 @@ impl Colours {
             canvas.rect(x + step as f64 * width, y, width, h, self.level(share));
         }
         canvas.frame(x, y, w, h, Ink::Axis);
+        if let Some(value) = self.mark {
+            let at = (x + self.share(value) * w).max(4.5);
+            canvas.marker(at, y - 4.5, 8.0, Marker::TriangleDown, Ink::Text);
+        }
         let mut free_from = f64::NEG_INFINITY;
         for (value, label) in &self.ticks {
             let at = x + self.share(*value) * w;
@@ -75,6 +90,9 @@ impl Colours {
         top - from + 39.0
     }
 }
+
+/// Share of a diverging scale from which its blue is pale enough for a sign in the colour of the text.
+const PALE: f64 = 0.2;
 
 /// Where a heatmap goes and what it says.
 pub(crate) struct Heatmap<'g> {
@@ -168,6 +186,9 @@ impl Heatmap<'_> {
                 None => n.to_string(),
             };
             let middle = column(n) + width / columns as f64 / 2.0;
+            if middle + text_width(&label, SMALL) / 2.0 > x + w {
+                continue;
+            }
             canvas.line(&[(middle, bottom), (middle, bottom + 3.0)], Ink::Axis, 1.0);
             canvas.text(middle, bottom + 15.0, &label, SMALL, Ink::Muted, Align::Centre);
         }
@@ -181,20 +202,19 @@ impl Heatmap<'_> {
 
 impl Heatmap<'_> {
     /// Marks what is clearly below zero, where cells have room for it: in grey, light blue and light orange
-    /// are alike.
+    /// are alike. The sign has the colour of the text where the cell is pale, that of the paper where not.
     fn minus_signs(&self, canvas: &Canvas<'_>, (left, top): (f64, f64), w: f64, h: f64) {
         /// Sides of the smallest cell with a sign.
         const ROOM: f64 = 7.0;
-        if !self.colours.diverging || w < ROOM || h < ROOM {
+        if w < ROOM || h < ROOM {
             return;
         }
         for (at, &value) in self.grid.values.iter().enumerate() {
-            // Half way from zero to the end of the scale is 0.25.
-            if value.is_finite() && self.colours.share(value) <= 0.375 {
+            if let Some(sign) = self.colours.sign(value) {
                 let (row, column) = (at / self.grid.columns, at % self.grid.columns);
                 let (x, y) = (left + (column as f64 + 0.5) * w, top + (row as f64 + 0.5) * h);
                 let half = (w * 0.22).min(3.5);
-                canvas.line(&[(x - half, y), (x + half, y)], Ink::Paper, 1.2);
+                canvas.line(&[(x - half, y), (x + half, y)], sign, 1.2);
             }
         }
     }
@@ -208,4 +228,37 @@ fn nice_every(every: usize) -> usize {
 /// Height of a row so that a map of `rows` rows is pleasant: neither a smear nor a wall.
 pub(crate) fn cell_height(rows: usize, whole: f64) -> f64 {
     (whole / rows.max(1) as f64).clamp(3.0, 22.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::palette::contrast;
+
+    #[test]
+    fn minus_signs_stand_out_from_their_cells() {
+        let colours = Colours {
+            low: -1.0,
+            high: 1.0,
+            log: false,
+            diverging: true,
+            ticks: vec![],
+            title: String::new(),
+            mark: None,
+        };
+        let mut signed = 0;
+        for value in (-100..=100).map(|n| f64::from(n) / 100.0) {
+            let Some(sign) = colours.sign(value) else {
+                assert!(value > -0.25, "{value} bears no sign");
+                continue;
+            };
+            assert!(value < 0.0);
+            signed += 1;
+            let cell = colours.ink(value);
+            assert!(contrast(sign.light(), cell.light()) >= 3.0, "{value} on light paper");
+            assert!(contrast(sign.dark(), cell.dark()) >= 3.0, "{value} on a dark page");
+        }
+        assert_eq!(signed, 76);
+        assert_eq!(colours.sign(f64::NAN), None);
+    }
 }

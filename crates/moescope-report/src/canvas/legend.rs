@@ -1,6 +1,6 @@
 //! Legends: which mark is which run.
 
-use super::{Align, Canvas, LABEL, Marker, fit, text_width};
+use super::{Align, Canvas, Dash, LABEL, Marker, fit, text_width};
 use crate::data::{Data, Run};
 use crate::palette::Ink;
 
@@ -12,6 +12,8 @@ pub(crate) enum Key {
     Line(Ink),
     /// The dashed line of a chance level.
     Reference,
+    /// One of several chance levels.
+    Broken(Dash, Ink),
     /// A bar.
     Bar(Ink),
     /// Words that hold of the entries after it.
@@ -69,6 +71,7 @@ pub(crate) fn legend_in(
             }
             Key::Line(ink) => canvas.line(&ends, *ink, 2.2),
             Key::Reference => canvas.dashed(&ends, Ink::Reference, 1.4),
+            Key::Broken(dash, ink) => canvas.broken(&ends, *dash, *ink, 1.6),
             Key::Bar(ink) => canvas.rect(x, middle - 5.0, 20.0, 10.0, *ink),
             Key::Heading => {}
         }

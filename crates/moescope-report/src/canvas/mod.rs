@@ -55,6 +55,26 @@ pub(crate) enum Align {
     Right,
 }
 
+/// Patterns of broken lines: references that stand beside each other differ in them, so that they can be
+/// told apart in grey.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Dash {
+    Short,
+    Dots,
+    Long,
+}
+
+impl Dash {
+    /// Length of a dash and of the gap after it, CSS pixels.
+    fn lengths(self) -> (f64, f64) {
+        match self {
+            Dash::Short => (5.0, 3.5),
+            Dash::Dots => (1.8, 2.6),
+            Dash::Long => (11.0, 4.0),
+        }
+    }
+}
+
 /// Shapes of data points: each run has one, so that runs can be told apart in grey.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Marker {
@@ -114,10 +134,14 @@ impl Canvas<'_> {
 
     /// A dashed line through points.
     pub(crate) fn dashed(&self, points: &[(f64, f64)], ink: Ink, width: f64) {
-        const DASH: f64 = 5.0;
-        const GAP: f64 = 3.5;
+        self.broken(points, Dash::Short, ink, width);
+    }
+
+    /// A line through points, broken by a pattern.
+    pub(crate) fn broken(&self, points: &[(f64, f64)], pattern: Dash, ink: Ink, width: f64) {
+        let (dash, gap) = pattern.lengths();
         // Distance left in the current dash (or gap), carried over corners.
-        let (mut on, mut left) = (true, DASH);
+        let (mut on, mut left) = (true, dash);
         for pair in points.windows(2) {
             let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
             let length = (x1 - x0).hypot(y1 - y0);
@@ -135,7 +159,7 @@ impl Canvas<'_> {
                 left -= step;
                 if left <= 1e-9 {
                     on = !on;
-                    left = if on { DASH } else { GAP };
+                    left = if on { dash } else { gap };
                 }
             }
         }

@@ -18,11 +18,14 @@ pub(crate) const FIGURE: Figure = Figure {
     table,
 };
 
+/// A range that the values alone decide.
+pub(super) const NO_RANGE: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
 /// Metric, title, unit; the range a panel always shows.
 const PANELS: [(&str, &str, &str, f64, f64); 4] = [
     ("imbalance", "Imbalance", "busiest ÷ mean", 1.0, 1.5),
     ("gini", "Gini", "0 even, 1 one expert", 0.0, 0.2),
-    ("normalised_entropy", "Entropy of use", "÷ ln E, 1 even", 0.9, 1.0),
+    ("effective_experts", "Effective experts", "E if even", NO_RANGE.0, NO_RANGE.1),
     ("dead_experts", "Dead experts", "never used", 0.0, 2.0),
 ];
 
@@ -39,9 +42,6 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     }
     top + height
 }
-
-/// A range that the values alone decide.
-pub(super) const NO_RANGE: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
 
 /// A panel over layers: a line per run, its interval, and the chance level of the first run with one.
 #[expect(clippy::too_many_arguments, reason = "a panel is that many independent things")]
@@ -67,10 +67,6 @@ pub(super) fn layer_panel(
                 (low, high) = (low.min(v), high.max(v));
             }
         }
-    }
-    if metric == "normalised_entropy" {
-        // Above 1 there is nothing; round ticks must not suggest it.
-        high = 1.0;
     }
     let x_axis = Axis::whole("layer", first, last, (place.w / 40.0) as usize);
     let mut y_axis = Axis::linear(unit, low, high, 5);
@@ -123,18 +119,33 @@ fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "How evenly each layer spreads the tokens over its experts. The dashed line is what perfectly \
          even routing would show with as many tokens, by sampling noise alone: a layer is unbalanced \
-         as far as it is away from that line.",
+         as far as it is away from that line. Imbalance looks at the busiest expert alone, the others at all: \
+         they may name different layers. Effective experts are as many even ones as would have the same \
+         entropy of use.",
     );
     for run in &data.runs {
-        let values = run.per_layer("imbalance");
-        if let Some(worst) = values.iter().max_by(|a, b| a.value.total_cmp(&b.value)) {
-            let chance = worst.chance.map(|chance| format!(" (by chance {})", number(chance)));
+        let chance = |value: &LayerValue| {
+            value.chance.map_or(String::new(), |chance| format!(" (by chance {})", number(chance)))
+        };
+        // As the findings have it: the fewest effective experts for what chance would give.
+        let ratio = |value: &LayerValue| value.value / value.chance.unwrap_or(f64::NAN);
+        let effective = run.per_layer("effective_experts");
+        let worst = effective.iter().min_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+        let busiest = run.per_layer("imbalance");
+        let busiest = busiest.iter().max_by(|a, b| a.value.total_cmp(&b.value));
+        if let (Some(worst), Some(busiest)) = (worst, busiest) {
+            let experts = run.layers().iter().find(|layer| layer.layer == worst.layer);
             caption.fact(run, format!(
-                "{} is least balanced in layer {}: its busiest expert takes {} times the mean load{}.",
+                "{} as a whole is least balanced in layer {}: its {} experts are used like {} even ones{}. \
+                 The busiest single expert is in layer {}, with {} times the mean load{}.",
                 run.tagged(),
                 worst.layer,
+                experts.map_or(0, |layer| layer.experts),
                 number(worst.value),
-                chance.unwrap_or_default()
+                chance(worst),
+                busiest.layer,
+                number(busiest.value),
+                chance(busiest)
             ));
         }
     }

@@ -2,7 +2,7 @@
 
 use moescope_analysis::{Coactivation, clustered_order};
 
-use super::{Caption, Figure};
+use super::{Caption, Figure, drawn_note};
 use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::number;
@@ -16,7 +16,7 @@ pub(crate) const FIGURE: Figure = Figure {
     section: sections::STRUCTURE,
     applicable: |data| {
         data.needs_routing("coactivation_lift")?;
-        match data.runs.iter().any(|run| chosen(run).is_some()) {
+        match data.runs.iter().any(able) {
             true => Ok(()),
             false => Err("one expert per token has no partner".into()),
         }
@@ -29,28 +29,32 @@ pub(crate) const FIGURE: Figure = Figure {
 /// Maps beyond this repeat each other.
 const MAX_MAPS: usize = 4;
 
-/// Fewer joint tokens than this by chance say nothing about a pair.
-const LEAST_EXPECTED: f64 = 5.0;
+fn able(run: &Run<'_>) -> bool {
+    run.coactivation().iter().any(has_pairs)
+}
 
-/// The layer with the most excess co-activation.
-fn chosen<'a>(run: &Run<'a>) -> Option<&'a Coactivation> {
+fn has_pairs(layer: &Coactivation) -> bool {
+    layer.top_k > 1 && layer.experts > 1
+}
+
+/// The layer that a finding names, else the one with the most excess co-activation.
+fn chosen<'a>(data: &Data<'_>, run: &Run<'a>) -> Option<&'a Coactivation> {
     let excess = run.per_layer("coactivation_excess");
     let of = |layer: u16| {
         let found = excess.iter().find(|value| value.layer == layer);
         found.map_or(0.0, |value| value.value - value.chance.unwrap_or(0.0))
     };
+    let named = data.named_layer(FIGURE.id, run);
     run.coactivation()
         .iter()
-        .filter(|layer| layer.top_k > 1 && layer.experts > 1)
+        .filter(|layer| has_pairs(layer) && named.is_none_or(|named| named == layer.layer))
         .max_by(|a, b| of(a.layer).total_cmp(&of(b.layer)).then(b.layer.cmp(&a.layer)))
 }
 
 /// Lift over its level under uniform routing; NaN where too few tokens could have shown one.
 fn lift(pairs: &Coactivation, i: usize, j: usize) -> f64 {
-    let count = |i: usize, j: usize| f64::from(pairs.counts[i * pairs.experts + j]);
-    let expected = count(i, i) * count(j, j) / pairs.tokens.max(1) as f64;
     match pairs.lift(i, j) {
-        Some(lift) if i != j && expected >= LEAST_EXPECTED => lift / pairs.chance_lift(),
+        Some(lift) if i != j && pairs.meets_often(i, j) => lift / pairs.chance_lift(),
         _ => f64::NAN,
     }
 }
@@ -85,10 +89,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             tick(4.0, "≥ 4"),
         ],
         title: "joint tokens ÷ what popularity alone gives; orange together, blue (−) apart".into(),
+        mark: None,
     };
     let mut y = colours.bar(canvas, 0.0);
-    let maps: Vec<_> =
-        data.runs.iter().filter_map(|run| Some((run, chosen(run)?))).take(MAX_MAPS).collect();
+    let maps: Vec<_> = data
+        .drawn(FIGURE.id, MAX_MAPS, able)
+        .into_iter()
+        .filter_map(|run| Some((run, chosen(data, run)?)))
+        .collect();
     let columns = if maps.len() > 1 && canvas.width > 600.0 { 2 } else { 1 };
     let gap = 28.0;
     let width = (canvas.width - gap * (columns - 1) as f64) / columns as f64;
@@ -118,38 +126,36 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     y - 8.0
 }
 
-/// The pair with the largest lift: (i, j, lift over its chance level).
-fn strongest(pairs: &Coactivation) -> Option<(usize, usize, f64)> {
-    (0..pairs.experts)
-        .flat_map(|i| (i + 1..pairs.experts).map(move |j| (i, j)))
-        .map(|(i, j)| (i, j, lift(pairs, i, j)))
-        .filter(|(_, _, lift)| lift.is_finite())
-        .max_by(|a, b| a.2.total_cmp(&b.2))
-}
-
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(format!(
         "How often two experts run for the same token, over what their popularity alone would give (1), in \
-         the layer where that differs most. Experts that run together stand together: an orange block is a \
+         the layer that a finding names, else the one where that differs most. Experts that run together stand together: an orange block is a \
          team, blue experts stand in for each other. Grey pairs would have met fewer than \
-         {LEAST_EXPECTED} times."
+         {} times. Below the pair of the layer that stands out most on one half of the sequences, measured \
+         on the other half; the map is of all sequences.",
+        Coactivation::LEAST_EXPECTED
     ));
-    for run in &data.runs {
-        let Some(pairs) = chosen(run) else { continue };
-        if let Some((i, j, lift)) = strongest(pairs) {
-            caption.fact(run, format!(
-                "{}, layer {}: experts {i} and {j} run together {} times as often as by popularity.",
+    for run in data.drawn(FIGURE.id, MAX_MAPS, able) {
+        let Some(pairs) = chosen(data, run) else { continue };
+        let seen = |i: u16, j: u16| pairs.meets_often(i.into(), j.into());
+        let Some(pair) = run.strongest_pair("coactivation_lift", pairs.layer, seen) else {
+            caption
+                .fact(run, format!("{}, layer {}: no pair stands out.", run.tagged(), pairs.layer));
+            continue;
+        };
+        let interval = pair.interval.map_or_else(String::new, |(low, high)| {
+            format!(" (95\u{a0}% interval {} to {})", number(low), number(high))
+        });
+        caption.fact(run, format!(
+                "{}, layer {}: experts {} and {} run together {} times as often as by popularity{interval}.",
                 run.tagged(),
                 pairs.layer,
-                number(lift)
+                pair.i,
+                pair.j,
+                number(pair.ratio)
             ));
-        }
     }
-    if data.runs.len() > MAX_MAPS {
-        let runs = data.runs.len();
-        caption = caption.note(&format!(" The first {MAX_MAPS} of {runs} runs are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MAPS, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -160,7 +166,7 @@ fn table(data: &Data<'_>) -> Table {
         .number("Expert")
         .number("Joint tokens ÷ by popularity");
     for run in &data.runs {
-        let Some(pairs) = chosen(run) else { continue };
+        let Some(pairs) = chosen(data, run) else { continue };
         let mut found: Vec<(usize, usize, f64)> = (0..pairs.experts)
             .flat_map(|i| (i + 1..pairs.experts).map(move |j| (i, j)))
             .map(|(i, j)| (i, j, lift(pairs, i, j)))
@@ -172,6 +178,6 @@ fn table(data: &Data<'_>) -> Table {
             table.row(vec![run.tagged(), layer, i.to_string(), j.to_string(), number(lift)]);
         }
     }
-    table.note("The twenty strongest pairs of the layer drawn.");
+    table.note("The twenty strongest pairs of a layer, over all sequences: the strongest of many pairs look stronger than they are.");
     table.trimmed()
 }

@@ -1,6 +1,6 @@
 //! How differently two domains use the experts.
 
-use super::{Caption, Figure};
+use super::{Caption, Figure, drawn_note};
 use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::{number, significant};
@@ -63,6 +63,10 @@ fn distances(run: &Run<'_>) -> Option<Distances> {
     Some(Distances { grid, chance: chance / chances.max(1) as f64 })
 }
 
+fn able(run: &Run<'_>) -> bool {
+    distances(run).is_some()
+}
+
 /// (first, second, distance) of the closest and of the furthest pair.
 fn extremes(grid: &Grid) -> Option<[(usize, usize, f64); 2]> {
     let pairs = || {
@@ -77,18 +81,27 @@ fn extremes(grid: &Grid) -> Option<[(usize, usize, f64); 2]> {
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let maps: Vec<_> =
-        data.runs.iter().filter_map(|run| Some((run, distances(run)?))).take(MAX_MAPS).collect();
+    let maps: Vec<_> = data
+        .drawn(FIGURE.id, MAX_MAPS, able)
+        .into_iter()
+        .filter_map(|run| Some((run, distances(run)?)))
+        .collect();
     let values = maps.iter().flat_map(|(_, map)| &map.grid.values).copied();
     let high = values.filter(|value| value.is_finite()).fold(1e-6, f64::max);
     let ticks = [0.0, 0.5, 1.0].map(|share| (share * high, significant(share * high, 2))).to_vec();
+    let chances: Vec<f64> = maps.iter().map(|(_, map)| map.chance).collect();
+    let chance = chances.iter().sum::<f64>() / chances.len().max(1) as f64;
     let colours = Colours {
         low: 0.0,
         high,
         log: false,
         diverging: false,
         ticks,
-        title: "Jensen-Shannon divergence, nats (0 alike, at most 0.69)".into(),
+        title: format!(
+            "Jensen-Shannon divergence, nats (0 alike, at most 0.69; ▼ chance: two samples of one domain, {})",
+            significant(chance, 2)
+        ),
+        mark: Some(chance),
     };
     let mut y = colours.bar(canvas, 0.0);
     let columns = if maps.len() > 1 && canvas.width > 600.0 { 2 } else { 1 };
@@ -142,11 +155,7 @@ fn caption(data: &Data<'_>) -> Caption {
             ));
         }
     }
-    if data.runs.len() > MAX_MAPS {
-        let runs = data.runs.len();
-        caption = caption.note(&format!(" The first {MAX_MAPS} of {runs} runs are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MAPS, able))
 }
 
 fn table(data: &Data<'_>) -> Table {

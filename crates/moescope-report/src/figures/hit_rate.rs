@@ -1,10 +1,10 @@
 //! How often a cached expert is the one that is needed, by policy and cache size.
 
 use super::curves::{Curve, chance_of, curve_panel, share_axis};
-use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
-use crate::canvas::{Axis, Canvas, Key, LABEL, Marker, bold_width, lay_out, legend};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
+use crate::canvas::{Axis, Canvas, Dash, Key, LABEL, Marker, bold_width, lay_out, legend};
 use crate::data::{Data, Point, Run};
-use crate::format::{NOTHING, percent};
+use crate::format::{NOTHING, list, percent};
 use crate::palette::Ink;
 use crate::sections;
 use crate::table::Table;
@@ -13,7 +13,7 @@ pub(crate) const FIGURE: Figure = Figure {
     id: "hit-rate",
     title: "Hit rate against cache size",
     section: sections::CACHING,
-    applicable: |data| data.needs_routing(POLICIES[0].0),
+    applicable: |data| data.needs_routing(POLICIES[LRU].0),
     caption,
     draw,
     table,
@@ -27,6 +27,20 @@ pub(super) const POLICIES: [(&str, &str); 5] = [
     ("hit_rate_static", "static, chosen on other texts"),
     ("hit_rate_lru_warm", "LRU warmed by the prompt"),
 ];
+
+/// The policies whose chance levels are drawn, with the patterns of their lines and what they are. Each
+/// policy has its own: under uniform routing too a cache that starts empty misses, and one that knows the
+/// future hits. That of LFU is that of LRU, and of a warmed LRU nearly m/E.
+const CHANCES: [(usize, Dash, &str); 3] = [
+    (STATIC, Dash::Dots, "chance of static, m/E"),
+    (LRU, Dash::Short, "chance of LRU and LFU, from an empty cache"),
+    (BELADY, Dash::Long, "chance of Belady"),
+];
+
+/// Places among [`POLICIES`].
+const BELADY: usize = 0;
+pub(super) const LRU: usize = 1;
+pub(super) const STATIC: usize = 3;
 
 /// Hit rates of a policy by experts cached per layer, over all layers; of generated tokens where there
 /// are some.
@@ -44,6 +58,10 @@ fn thinned(points: Vec<Point>) -> Vec<Point> {
     kept.map(|(_, point)| point).collect()
 }
 
+fn able(run: &Run<'_>) -> bool {
+    !curve(run, POLICIES[LRU].0).is_empty()
+}
+
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let mut keys: Vec<(Key, String)> = POLICIES
         .iter()
@@ -51,14 +69,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         .filter(|(_, (metric, _))| data.has(metric))
         .map(|(n, (_, name))| (Key::Mark(Marker::series(n), Ink::series(n)), (*name).into()))
         .collect();
-    keys.push((Key::Reference, "chance: LRU under uniform routing".into()));
+    keys.extend(
+        CHANCES
+            .iter()
+            .filter(|(n, ..)| data.has(POLICIES[*n].0))
+            .map(|(n, dash, name)| (Key::Broken(*dash, Ink::series(*n)), (*name).into())),
+    );
     let top = legend(canvas, 0.0, &keys) + 12.0;
-    let runs: Vec<_> = data
-        .runs
-        .iter()
-        .filter(|run| !curve(run, POLICIES[1].0).is_empty())
-        .take(MAX_MULTIPLES)
-        .collect();
+    let runs = data.drawn(FIGURE.id, MAX_MULTIPLES, able);
     let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
     let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 270.0);
     for (run, place) in runs.into_iter().zip(places) {
@@ -72,10 +90,13 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             .map(|(n, (metric, _))| Curve::new(n, &thinned(curve(run, metric)), |x| x, |y| y))
             .filter(|curve| !curve.points.is_empty())
             .collect();
-        let lru = curve(run, POLICIES[1].0);
         let name = run.fitted(place.w - 130.0, |text| bold_width(text, LABEL));
-        let chance = chance_of(&lru, |x| x, |y| y);
-        curve_panel(canvas, place, &name, (&x_axis, &y_axis), &curves, &chance);
+        let panel = curve_panel(canvas, place, &name, (&x_axis, &y_axis), &curves, &[]);
+        for (n, dash, _) in CHANCES {
+            let points = thinned(curve(run, POLICIES[n].0));
+            let levels = chance_of(&points, |x| panel.x.at(x), |y| panel.y.at(y));
+            canvas.broken(&levels, dash, Ink::series(n), 1.6);
+        }
     }
     top + height
 }
@@ -90,54 +111,64 @@ fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "Each layer holds as many experts as the axis says and the others have to be fetched: how often \
          the expert a token needs is there. LRU and LFU begin every text with an empty cache, so they miss some \
-         even where all experts fit; the others begin filled. The distance from the dashed line to LRU is what the text's \
-         locality gives, the distance to the static choice what lasting popularity gives, and no policy can \
-         pass Belady's, which knows the future. Simulated on the recorded routing",
+         even where all experts fit; the others begin filled. Three things are told apart. Static above its \
+         dotted line, m of E experts, is lasting popularity: the experts that other texts use most. LRU above \
+         static is locality: a text keeps to experts of its own. LRU above its dashed line is both together. \
+         Belady's is the bound, with knowledge of the future, which hits more by chance as well. Simulated on \
+         the recorded routing",
     )
     .note(if generated { ", generated tokens only." } else { ", all tokens." })
     .note(" Vertical bars are 95\u{a0}% intervals over sequences.");
-    for run in &data.runs {
-        let (lru, bound) = (curve(run, POLICIES[1].0), curve(run, POLICIES[0].0));
+    for run in data.drawn(FIGURE.id, MAX_MULTIPLES, able) {
         let quarter = u32::from(run.most_experts()).div_ceil(4);
-        let at = |points: &[Point]| points.iter().find(|p| p.x == quarter).copied();
-        if let (Some(point), Some(best)) = (at(&lru), at(&bound)) {
-            let enough = smallest(&lru, 0.9)
-                .map(|size| format!("; LRU needs {size} for 90\u{a0}%"))
-                .unwrap_or_default();
-            caption.fact(run, format!(
-                "{}: with {quarter} of {} experts per layer LRU hits {} (by chance {}, at best {}){enough}.",
+        let hits: Vec<String> = [(STATIC, "static"), (LRU, "LRU"), (BELADY, "Belady")]
+            .into_iter()
+            .filter_map(|(n, name)| {
+                let points = curve(run, POLICIES[n].0);
+                let point = points.iter().find(|point| point.x == quarter)?;
+                let chance = point.chance.map_or(NOTHING.into(), percent);
+                Some(format!("{name} {} (by chance {chance})", percent(point.value)))
+            })
+            .collect();
+        if hits.is_empty() {
+            continue;
+        }
+        let enough = smallest(&curve(run, POLICIES[LRU].0), 0.9)
+            .map(|size| format!("; LRU needs {size} for 90\u{a0}%"))
+            .unwrap_or_default();
+        caption.fact(
+            run,
+            format!(
+                "{}: hit rates with {quarter} of {} experts per layer are {}{enough}.",
                 run.tagged(),
                 run.most_experts(),
-                percent(point.value),
-                point.chance.map_or(NOTHING.into(), percent),
-                percent(best.value)
-            ));
-        }
+                list(&hits)
+            ),
+        );
     }
-    caption.note(&multiples_note(data))
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
     let mut table = Table::new().text("Run").number("Experts cached per layer");
     for (_, name) in POLICIES.iter().filter(|(metric, _)| data.has(metric)) {
-        table = table.number(name).number("95\u{a0}% interval");
+        table = table.number(name).number("95\u{a0}% interval").number("by chance");
     }
-    table = table.number("LRU by chance");
     for run in &data.runs {
         let curves: Vec<Vec<Point>> = POLICIES
             .iter()
             .filter(|(metric, _)| data.has(metric))
             .map(|(metric, _)| curve(run, metric))
             .collect();
-        let lru = curve(run, POLICIES[1].0);
-        for point in thinned(lru) {
+        for point in thinned(curve(run, POLICIES[LRU].0)) {
             let mut cells = vec![run.tagged(), point.x.to_string()];
             for curve in &curves {
                 let found = curve.iter().find(|other| other.x == point.x);
                 cells.push(found.map_or(NOTHING.into(), |point| percent(point.value)));
                 cells.push(super::share_interval(found.and_then(|point| point.range)));
+                let chance = found.and_then(|point| point.chance);
+                cells.push(chance.map_or(NOTHING.into(), percent));
             }
-            cells.push(point.chance.map_or(NOTHING.into(), percent));
             table.row(cells);
         }
     }

@@ -3,10 +3,12 @@
 use moescope_analysis::simulate::speed::{Machine, ModelBytes, Speed};
 
 use super::curves::{Curve, curve_panel};
-use super::hit_rate::{POLICIES, curve};
-use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
-use crate::canvas::{Align, Axis, Canvas, Key, LABEL, Marker, SMALL, bold_width, lay_out, legend};
-use crate::data::{Data, Run};
+use super::hit_rate::{LRU, POLICIES, STATIC, curve};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
+use crate::canvas::{
+    Align, Axis, Canvas, Dash, Key, LABEL, Marker, SMALL, bold_width, lay_out, legend,
+};
+use crate::data::{Data, Point, Run};
 use crate::format::{NOTHING, bytes, number, percent};
 use crate::palette::Ink;
 use crate::sections;
@@ -17,7 +19,7 @@ pub(crate) const FIGURE: Figure = Figure {
     title: "Hit rate against predicted speed",
     section: sections::CACHING,
     applicable: |data| {
-        data.needs_routing(POLICIES[1].0)?;
+        data.needs_routing(POLICIES[LRU].0)?;
         match data.runs.iter().any(|run| ModelBytes::of(run.manifest).is_some()) {
             true => Ok(()),
             false => Err("the bytes of the model were not recorded".into()),
@@ -48,12 +50,16 @@ fn size(run: &Run<'_>) -> u32 {
 }
 
 /// Hit rate of each policy at that size, with its place among [`POLICIES`].
-fn marks(run: &Run<'_>) -> Vec<(usize, f64)> {
+fn marks(run: &Run<'_>) -> Vec<(usize, Point)> {
     let at = |(n, (metric, _)): (usize, &(&'static str, &str))| {
         let points = curve(run, metric);
-        Some((n, points.iter().find(|point| point.x == size(run))?.value))
+        Some((n, *points.iter().find(|point| point.x == size(run))?))
     };
     POLICIES.iter().enumerate().filter_map(at).collect()
+}
+
+fn able(run: &Run<'_>) -> bool {
+    speed(run).is_some()
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
@@ -63,10 +69,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         .filter(|(_, (metric, _))| data.has(metric))
         .map(|(n, (_, name))| (Key::Mark(Marker::series(n), Ink::series(n)), (*name).into()))
         .collect();
+    keys.push((Key::Broken(Dash::Dots, Ink::series(STATIC)), "chance of static, m/E".into()));
     keys.push((Key::Reference, "break-even: link time = memory time".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
-    let runs: Vec<_> =
-        data.runs.iter().filter_map(|run| Some((run, speed(run)?))).take(MAX_MULTIPLES).collect();
+    let runs: Vec<_> = data
+        .drawn(FIGURE.id, MAX_MULTIPLES, able)
+        .into_iter()
+        .filter_map(|run| Some((run, speed(run)?)))
+        .collect();
     let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
     let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 260.0);
     for ((run, speed), place) in runs.into_iter().zip(places) {
@@ -91,7 +101,14 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
             if even > (panel.x.from + panel.x.to) / 2.0 { Align::Right } else { Align::Left };
         let shift = if side == Align::Right { -5.0 } else { 5.0 };
         canvas.text(even + shift, panel.y.to + 12.0, "break-even", SMALL, Ink::Muted, side);
-        for (n, hit_rate) in marks(run) {
+        let marks = marks(run);
+        if let Some(chance) =
+            marks.iter().find(|(n, _)| *n == STATIC).and_then(|mark| mark.1.chance)
+        {
+            let ends = [(panel.x.at(chance), panel.y.from), (panel.x.at(chance), panel.y.to)];
+            canvas.broken(&ends, Dash::Dots, Ink::series(STATIC), 1.6);
+        }
+        for (n, Point { value: hit_rate, .. }) in marks {
             let (x, y) = (panel.x.at(hit_rate), panel.y.at(speed.tokens_per_second(hit_rate)));
             canvas.marker(x, y, 9.0, Marker::series(n), Ink::series(n));
         }
@@ -103,20 +120,25 @@ fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
         "Predicted, not measured: bytes over bandwidths for one sequence, with the experts that miss fetched \
          from the host at 25 GB/s (what PCIe 4.0 x16 reaches) and 10 µs each, and the rest read at 400 GB/s. \
-         Marks are the policies with a quarter of the experts cached per layer. Right of the dashed line a \
+         Marks are the policies with a quarter of the experts cached per layer, the dotted line is the hit \
+         rate of any fixed quarter under uniform routing. Right of the dashed line a \
          faster link can at most double the speed, since there the link takes no longer than the device's memory. \
          `moescope simulate` predicts for other machines.",
     );
-    for run in &data.runs {
+    for run in data.drawn(FIGURE.id, MAX_MULTIPLES, able) {
         let (Some(speed), Some(model)) = (speed(run), ModelBytes::of(run.manifest)) else {
             continue;
         };
-        let lru = marks(run).into_iter().find(|(n, _)| *n == 1);
-        let lru = lru.map_or(String::new(), |(_, hit_rate)| {
+        let lru = marks(run).into_iter().find(|(n, _)| *n == LRU);
+        let lru = lru.map_or(String::new(), |(_, point)| {
+            let chance = point.chance.map(|chance| {
+                format!(" ({} under uniform routing)", number(speed.tokens_per_second(chance)))
+            });
             format!(
-                ", {} with LRU and {} experts per layer",
-                number(speed.tokens_per_second(hit_rate)),
-                size(run)
+                ", {} with LRU and {} experts per layer{}",
+                number(speed.tokens_per_second(point.value)),
+                size(run),
+                chance.unwrap_or_default()
             )
         });
         caption.fact(run, format!(
@@ -128,7 +150,7 @@ fn caption(data: &Data<'_>) -> Caption {
             percent(speed.break_even())
         ));
     }
-    caption.note(&multiples_note(data))
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -137,16 +159,20 @@ fn table(data: &Data<'_>) -> Table {
         .text("Policy")
         .number("Experts cached per layer")
         .number("Hit rate")
+        .number("Predicted tokens/s")
+        .number("Hit rate by chance")
         .number("Predicted tokens/s");
     for run in &data.runs {
         let Some(speed) = speed(run) else { continue };
-        for (n, hit_rate) in marks(run) {
+        for (n, point) in marks(run) {
             table.row(vec![
                 run.tagged(),
                 POLICIES[n].1.into(),
                 size(run).to_string(),
-                percent(hit_rate),
-                number(speed.tokens_per_second(hit_rate)),
+                percent(point.value),
+                number(speed.tokens_per_second(point.value)),
+                point.chance.map_or(NOTHING.into(), percent),
+                point.chance.map_or(NOTHING.into(), |c| number(speed.tokens_per_second(c))),
             ]);
         }
         let break_even = speed.break_even();
@@ -156,6 +182,8 @@ fn table(data: &Data<'_>) -> Table {
             NOTHING.into(),
             percent(break_even),
             number(speed.tokens_per_second(break_even)),
+            NOTHING.into(),
+            NOTHING.into(),
         ]);
     }
     table.trimmed()

@@ -1,6 +1,6 @@
 //! Memory over the forward passes of a run.
 
-use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
 use crate::canvas::{Axis, Canvas, Key, LABEL, Panel, bold_width, lay_out, legend};
 use crate::data::{Data, Run};
 use crate::format::{NOTHING, byte_unit, bytes};
@@ -61,14 +61,13 @@ impl Quantity {
     }
 }
 
-/// Runs with any memory column and their place in the report.
-fn shown<'d, 'a>(data: &'d Data<'a>) -> Vec<&'d Run<'a>> {
-    data.runs.iter().filter(|run| QUANTITIES.iter().any(|q| q.peak(run).is_some())).collect()
+/// Whether a run has any memory column.
+fn able(run: &Run<'_>) -> bool {
+    QUANTITIES.iter().any(|quantity| quantity.peak(run).is_some())
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let mut runs = shown(data);
-    runs.truncate(MAX_MULTIPLES);
+    let runs = data.drawn(FIGURE.id, MAX_MULTIPLES, able);
     let keys: Vec<_> = QUANTITIES
         .iter()
         .filter(|quantity| runs.iter().any(|run| quantity.peak(run).is_some()))
@@ -110,14 +109,14 @@ fn caption(data: &Data<'_>) -> Caption {
         "Memory after each forward pass: what the device's memory pools hand out, what they hold, and \
          what the process occupies. Peaks within a pass are not seen. All panels share one scale.",
     );
-    for run in shown(data) {
+    for run in data.drawn(FIGURE.id, MAX_MULTIPLES, able) {
         let peaks: Vec<String> = QUANTITIES
             .iter()
             .filter_map(|q| Some(format!("{} {}", bytes(q.peak(run)? as f64), q.name)))
             .collect();
         caption.fact(run, format!("{} peaks at {}.", run.tagged(), crate::format::list(&peaks)));
     }
-    caption.note(&multiples_note(data))
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -128,7 +127,7 @@ fn table(data: &Data<'_>) -> Table {
     for quantity in &QUANTITIES {
         table = table.number(&format!("After the last pass, {}", quantity.name));
     }
-    for run in shown(data) {
+    for run in data.runs.iter().filter(|run| able(run)) {
         let show = |v: Option<u64>| v.map_or(NOTHING.into(), |v| bytes(v as f64));
         let mut cells = vec![run.tagged(), bytes(run.manifest.model.bytes as f64)];
         cells.extend(QUANTITIES.iter().map(|q| show(q.peak(run))));

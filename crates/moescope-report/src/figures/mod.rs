@@ -4,6 +4,7 @@ mod balance;
 mod bench_batch;
 mod bench_curves;
 mod bench_depth;
+mod bench_experts;
 mod bench_prompt;
 mod bench_utilisation;
 mod coactivation;
@@ -19,6 +20,7 @@ mod memory;
 mod overlap;
 mod path;
 mod placement;
+mod predictability;
 mod pruning;
 mod reuse;
 mod specialisation;
@@ -44,6 +46,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     divergence::FIGURE,
     vocabulary::FIGURE,
     confidence::FIGURE,
+    predictability::FIGURE,
     coactivation::FIGURE,
     path::FIGURE,
     reuse::FIGURE,
@@ -59,6 +62,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     bench_depth::FIGURE,
     bench_prompt::FIGURE,
     bench_utilisation::FIGURE,
+    bench_experts::FIGURE,
     memory::FIGURE,
 ];
 
@@ -67,7 +71,7 @@ pub(crate) const WIDE: f64 = 860.0;
 /// Width of a figure on a phone of 390 pixels.
 pub(crate) const NARROW: f64 = 358.0;
 
-/// Runs beyond which small multiples (one map or panel per run) show only the first.
+/// Runs beyond which small multiples (one map or panel per run) show some only: see [`Data::drawn`].
 const MAX_MULTIPLES: usize = 6;
 
 /// One figure: everything a page needs to show it.
@@ -168,14 +172,27 @@ fn share_interval(interval: Option<(f64, f64)>) -> String {
     })
 }
 
-/// "The first 8 of 20 runs are drawn." when that is so.
-fn multiples_note(data: &Data<'_>) -> String {
-    let runs = data.runs.len();
-    if runs > MAX_MULTIPLES {
-        format!(" The first {MAX_MULTIPLES} of {runs} runs are drawn; the table has all.")
-    } else {
-        String::new()
+/// Which of the runs that are `able` a figure with room for `most` draws, where those are not all.
+fn drawn_note(
+    data: &Data<'_>,
+    figure: &str,
+    most: usize,
+    able: impl Fn(&Run<'_>) -> bool,
+) -> String {
+    let all: Vec<&Run<'_>> = data.runs.iter().filter(|run| able(run)).collect();
+    if all.len() <= most {
+        return String::new();
     }
+    let drawn = data.drawn(figure, most, |run| able(run));
+    let first = drawn.iter().zip(&all).all(|(a, b)| std::ptr::eq(*a, *b));
+    let which = match first {
+        true => format!("The first {most} of {} runs are drawn", all.len()),
+        false => format!(
+            "{most} of {} runs are drawn, those that a finding names and the first of the others",
+            all.len()
+        ),
+    };
+    format!(" {which}; the table has all.")
 }
 
 /// Which runs a figure lacks, for runs that were recorded differently.

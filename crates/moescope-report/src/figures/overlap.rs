@@ -20,9 +20,10 @@ pub(crate) const FIGURE: Figure = Figure {
     table,
 };
 
-const PANELS: [(&str, &str, &str); 2] = [
-    ("routing_overlap", "Routing overlap", "share of a token's experts"),
-    ("same_experts", "Same set of experts", "share of tokens"),
+/// Metric, title, unit; the range a panel always shows, in percent. Sets of k experts are rarely the same.
+const PANELS: [(&str, &str, &str, (f64, f64)); 2] = [
+    ("routing_overlap", "Routing overlap", "% of a token's experts", (0.0, 100.0)),
+    ("same_experts", "Same set of experts", "% of tokens", (0.0, 10.0)),
 ];
 
 fn applicable(data: &Data<'_>) -> Result<(), String> {
@@ -62,9 +63,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     keys.push((Key::Reference, "chance".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let (places, height) = lay_out(canvas, top, PANELS.len(), 300.0, 210.0);
-    for ((metric, title, unit), place) in PANELS.into_iter().zip(places) {
-        layer_panel(canvas, data, place, metric, title, unit, (0.0, 1.0), |run| {
-            values(data, run, metric)
+    for ((metric, title, unit, range), place) in PANELS.into_iter().zip(places) {
+        layer_panel(canvas, data, place, metric, title, unit, range, |run| {
+            values(data, run, metric).into_iter().map(LayerValue::in_percent).collect()
         });
     }
     top + height
@@ -74,7 +75,7 @@ fn caption(data: &Data<'_>) -> Caption {
     let base = data.runs.first().map(Run::tagged).unwrap_or_default();
     let mut caption = Caption::new(format!(
         "Each token that both runs read after the same beginning, its experts set against those in \
-         {base}. At 1 the two route alike; at the dashed line they agree as often as chance has it."
+         {base}. At 100\u{a0}% the two route alike; at the dashed line they agree as often as chance has it."
     ));
     for run in &data.runs {
         let layers = values(data, run, "routing_overlap");
@@ -96,7 +97,7 @@ fn caption(data: &Data<'_>) -> Caption {
 
 fn table(data: &Data<'_>) -> Table {
     let mut table = Table::new().text("Run").number("Layer");
-    for (_, title, _) in PANELS {
+    for (_, title, ..) in PANELS {
         table = table.number(title).number("95\u{a0}% interval").number("By chance");
     }
     for run in &data.runs {

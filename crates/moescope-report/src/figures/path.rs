@@ -3,7 +3,7 @@
 use moescope_analysis::Transitions;
 
 use super::balance::layer_panel;
-use super::{Caption, Figure};
+use super::{Caption, Figure, NARROW, WIDE, drawn_note};
 use crate::canvas::{
     Align, Canvas, Key, LABEL, Place, SMALL, TITLE, bold_width, legend, run_keys, text_width,
 };
@@ -19,7 +19,7 @@ pub(crate) const FIGURE: Figure = Figure {
     section: sections::STRUCTURE,
     applicable: |data| {
         data.needs_routing("tokens")?;
-        match data.runs.iter().any(|run| !run.transitions().is_empty()) {
+        match data.runs.iter().any(able) {
             true => Ok(()),
             false => Err("a path takes two neighbouring MoE layers".into()),
         }
@@ -38,9 +38,30 @@ const HEIGHT: f64 = 250.0;
 /// Width of a layer's bar.
 const BAR: f64 = 9.0;
 
-/// The pairs of layers that are drawn: the run of neighbours that tell most of each other.
-fn window<'a>(run: &Run<'a>, columns: usize) -> &'a [Transitions] {
-    let all = run.transitions();
+fn able(run: &Run<'_>) -> bool {
+    !run.transitions().is_empty()
+}
+
+/// Layers side by side in a figure of some width.
+fn columns_in(width: f64) -> usize {
+    ((width / 85.0) as usize).clamp(3, 9)
+}
+
+/// The pairs of layers that are drawn in some width. What a phone shows is part of what a desktop does, so
+/// that one caption serves both.
+fn window<'a>(data: &Data<'_>, run: &Run<'a>, width: f64) -> &'a [Transitions] {
+    let named = data.named_layer(FIGURE.id, run);
+    let widest = best(run, run.transitions(), columns_in(WIDE), named);
+    best(run, widest, columns_in(width), named)
+}
+
+/// Of pairs of layers the run of neighbours that tell most of each other, with the layer that a finding names.
+fn best<'a>(
+    run: &Run<'_>,
+    all: &'a [Transitions],
+    columns: usize,
+    named: Option<u16>,
+) -> &'a [Transitions] {
     let pairs = (columns - 1).min(all.len());
     if pairs == 0 {
         return &[];
@@ -51,7 +72,12 @@ fn window<'a>(run: &Run<'a>, columns: usize) -> &'a [Transitions] {
     };
     let sum = |window: &[Transitions]| window.iter().map(of).sum::<f64>();
     let follows = |window: &[Transitions]| window.windows(2).all(|two| two[0].next == two[1].layer);
-    let found = all.windows(pairs).filter(|window| follows(window));
+    let has = |layer: u16| move |pair: &Transitions| pair.layer == layer;
+    // The last layer tells nothing of a next one: no finding names it.
+    let named = named.filter(|&layer| all.iter().any(has(layer)));
+    let found = all.windows(pairs).filter(|window| {
+        follows(window) && named.is_none_or(|layer| window.iter().any(has(layer)))
+    });
     // Of equal ones the first.
     found.reduce(|best, next| if sum(next) > sum(best) { next } else { best }).unwrap_or(&all[..1])
 }
@@ -100,7 +126,7 @@ fn columns(pairs: &[Transitions]) -> Vec<Column> {
 }
 
 fn ink(place: usize) -> Ink {
-    if place < NAMED { Ink::series(place) } else { Ink::Missing }
+    if place < NAMED { Ink::Flow(place as u8) } else { Ink::Missing }
 }
 
 /// Most of a column's height that the experts without a name get: they would leave no room for paths.
@@ -182,7 +208,8 @@ fn flow(canvas: &Canvas<'_>, place_on: Place, pairs: &[Transitions]) {
             }
         }
         let title = format!("{}", column.layer);
-        canvas.text(x + BAR / 2.0, top + height + 16.0, &title, SMALL, Ink::Muted, Align::Centre);
+        let middle = (x + BAR / 2.0).max(text_width(&title, SMALL) / 2.0);
+        canvas.text(middle, top + height + 16.0, &title, SMALL, Ink::Muted, Align::Centre);
     }
     let middle = place_on.x + right / 2.0;
     canvas.text(middle, place_on.y + place_on.h + 9.0, "layer", SMALL, Ink::Muted, Align::Centre);
@@ -205,14 +232,12 @@ fn ribbon(canvas: &Canvas<'_>, x: (f64, f64), left: (f64, f64), right: (f64, f64
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let most = ((canvas.width / 85.0) as usize).clamp(3, 9);
     let mut y = 0.0;
-    let runs = data.runs.iter().filter(|run| !run.transitions().is_empty());
-    for run in runs.take(MAX_FLOWS) {
+    for run in data.drawn(FIGURE.id, MAX_FLOWS, able) {
         let name = run.fitted(canvas.width, |text| bold_width(text, LABEL));
         canvas.strong(0.0, y + 13.0, &name, LABEL, Ink::Text);
         let place = Place { x: 0.0, y: y + TITLE - 8.0, w: canvas.width, h: HEIGHT };
-        flow(canvas, place, window(run, most));
+        flow(canvas, place, window(data, run, canvas.width));
         y += TITLE + HEIGHT + 20.0;
     }
     if data.has("path_information") {
@@ -229,22 +254,31 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     y
 }
 
-/// The pair of experts that most tokens take among those that an expert leads to surely.
-fn surest(pairs: &[Transitions]) -> Option<(u16, usize, u16, usize, f64)> {
+/// A step between two experts that are drawn with their names.
+struct Step {
+    layer: u16,
+    from: usize,
+    next: u16,
+    to: usize,
+    /// Of the tokens of the first.
+    share: f64,
+}
+
+/// The step that the largest share of an expert's tokens take, of those drawn with names.
+fn surest(pairs: &[Transitions]) -> Option<Step> {
     /// Fewer tokens through an expert are no path.
     const LEAST: u32 = 50;
-    let mut best: Option<(u16, usize, u16, usize, f64)> = None;
-    for pair in pairs {
-        for (i, row) in pair.counts.chunks(pair.experts[1].max(1)).enumerate() {
+    let columns = columns(pairs);
+    let mut best: Option<Step> = None;
+    for (pair, sides) in pairs.iter().zip(columns.windows(2)) {
+        for &from in &sides[0].named {
+            let row = &pair.counts[from * pair.experts[1]..(from + 1) * pair.experts[1]];
             let total: u32 = row.iter().sum();
-            if total < LEAST {
-                continue;
-            }
-            let most = row.iter().enumerate().rev().max_by_key(|(_, count)| **count);
-            let Some((j, &count)) = most else { continue };
-            let share = f64::from(count) / f64::from(total);
-            if best.is_none_or(|(.., known)| share > known) {
-                best = Some((pair.layer, i, pair.next, j, share));
+            let most = sides[1].named.iter().rev().max_by_key(|&&to| row[to]);
+            let Some(&to) = most.filter(|_| total >= LEAST) else { continue };
+            let share = f64::from(row[to]) / f64::from(total);
+            if best.as_ref().is_none_or(|known| share > known.share) {
+                best = Some(Step { layer: pair.layer, from, next: pair.next, to, share });
             }
         }
     }
@@ -256,8 +290,8 @@ fn caption(data: &Data<'_>) -> Caption {
         "Each token takes its first expert of a layer and then its first of the next: the width of a band \
          at either end is the expert's share of tokens that takes it. Of each layer the {NAMED} experts that \
          come first most often are named, in the order of their colours; the rest is grey and drawn smaller \
-         than it is. Of many layers the neighbours that tell most of each other \
-         are drawn."
+         than it is. Of many layers the neighbours that tell most of each other are drawn, with the one that a \
+         finding names."
     ));
     if data.has("path_information") {
         caption = caption.note(
@@ -265,25 +299,21 @@ fn caption(data: &Data<'_>) -> Caption {
              independent layers would seem to.",
         );
     }
-    for run in &data.runs {
-        let Some((layer, i, next, j, share)) = surest(run.transitions()) else { continue };
+    for run in data.drawn(FIGURE.id, MAX_FLOWS, able) {
+        let Some(step) = surest(window(data, run, NARROW)) else { continue };
+        let Step { layer, from, next, to, share } = step;
         let information = run.per_layer("path_information");
         let most = information.iter().max_by(|a, b| a.value.total_cmp(&b.value));
         let most = most.map_or(String::new(), |most| {
             format!("; layer {} tells most of the next, {} bits", most.layer, number(most.value))
         });
         caption.fact(run, format!(
-            "{}: {} of the tokens of expert {i} in layer {layer} go to expert {j} in layer {next}{most}.",
+            "{}: {} of the tokens of expert {from} in layer {layer} go to expert {to} in layer {next}{most}.",
             run.tagged(),
             percent(share)
         ));
     }
-    if data.runs.len() > MAX_FLOWS {
-        let runs = data.runs.len();
-        caption =
-            caption.note(&format!(" The flows of the first {MAX_FLOWS} of {runs} runs are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_FLOWS, able))
 }
 
 fn table(data: &Data<'_>) -> Table {

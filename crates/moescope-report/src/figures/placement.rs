@@ -1,9 +1,9 @@
 //! Load of the busiest GPU when experts are spread over several, before and after balancing.
 
 use super::curves::{Curve, curve_panel, doubling_axis};
-use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
 use crate::canvas::{Axis, Canvas, Key, LABEL, Marker, bold_width, lay_out, legend};
-use crate::data::Data;
+use crate::data::{Data, Run};
 use crate::format::{NOTHING, interval, number};
 use crate::palette::Ink;
 use crate::sections;
@@ -25,6 +25,10 @@ const WAYS: [(&str, &str); 3] = [
     ("gpu_imbalance_eplb", "replicated and packed (EPLB)"),
 ];
 
+fn able(run: &Run<'_>) -> bool {
+    !run.by_size(WAYS[0].0, None, None).is_empty()
+}
+
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let mut keys: Vec<(Key, String)> = WAYS
         .iter()
@@ -34,11 +38,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     keys.push((Key::Reference, "even load".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
     let runs: Vec<_> = data
-        .runs
-        .iter()
+        .drawn(FIGURE.id, MAX_MULTIPLES, able)
+        .into_iter()
         .map(|run| (run, WAYS.map(|(metric, _)| run.by_size(metric, None, None))))
-        .filter(|(_, curves)| !curves[0].is_empty())
-        .take(MAX_MULTIPLES)
         .collect();
     let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
     let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 230.0);
@@ -66,7 +68,7 @@ fn caption(data: &Data<'_>) -> Caption {
          time. Mean over layers. The placement is chosen on one half of the sequences and measured on the \
          other; EPLB has one redundant expert per GPU. Vertical bars are 95\u{a0}% intervals over sequences.",
     );
-    for run in &data.runs {
+    for run in data.drawn(FIGURE.id, MAX_MULTIPLES, able) {
         let curves = WAYS.map(|(metric, _)| run.by_size(metric, None, None));
         if let (Some(before), Some(after)) = (curves[0].last(), curves[2].last()) {
             caption.fact(
@@ -81,7 +83,7 @@ fn caption(data: &Data<'_>) -> Caption {
             );
         }
     }
-    caption.note(&multiples_note(data))
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
 }
 
 fn table(data: &Data<'_>) -> Table {

@@ -6,7 +6,7 @@ use super::balance::layer_panel;
 use super::curves::{Curve, chance_of, curve_panel, doubling_axis, share_axis};
 use super::{Caption, Figure};
 use crate::canvas::{Canvas, Key, lay_out, legend, run_keys};
-use crate::data::{Data, Point, Run};
+use crate::data::{Data, LayerValue, Point, Run};
 use crate::format::{NOTHING, count, percent};
 use crate::sections;
 use crate::table::Table;
@@ -49,9 +49,12 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         places[1],
         "reuse",
         "By the next token",
-        "share of the experts",
-        (0.0, 0.5),
-        |run| run.per_layer_at("reuse", Some(Index::Lag(1))),
+        "% of a token's experts",
+        (0.0, 50.0),
+        |run| {
+            let next = run.per_layer_at("reuse", Some(Index::Lag(1)));
+            next.into_iter().map(LayerValue::in_percent).collect()
+        },
     );
     top + height
 }

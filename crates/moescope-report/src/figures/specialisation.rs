@@ -1,8 +1,8 @@
-//! Domain x expert: which experts a domain uses, in the layer where domains differ most.
+//! Domain x expert: which experts a domain uses, in the layer that a finding names or where domains differ most.
 
 use moescope_trace::manifest::MoeLayer;
 
-use super::{Caption, Figure};
+use super::{Caption, Figure, drawn_note};
 use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::percent;
@@ -28,7 +28,7 @@ const MAX_MAPS: usize = 4;
 
 fn applicable(data: &Data<'_>) -> Result<(), String> {
     data.needs_routing("domain_specialisation")?;
-    if data.runs.iter().any(|run| chosen(run).is_some()) {
+    if data.runs.iter().any(able) {
         Ok(())
     } else {
         Err("the prompts are of one domain only".into())
@@ -57,11 +57,17 @@ fn spread(grid: &Grid) -> f64 {
         / domains as f64
 }
 
-fn chosen(run: &Run<'_>) -> Option<Chosen> {
+fn able(run: &Run<'_>) -> bool {
+    run.layers().iter().any(|layer| run.specialisation(layer).is_some())
+}
+
+fn chosen(data: &Data<'_>, run: &Run<'_>) -> Option<Chosen> {
     let layer_of = |layer: &MoeLayer| Some((layer.layer, run.specialisation(layer)?));
+    let named = data.named_layer(FIGURE.id, run);
     let (layer, (grid, chance)) = run
         .layers()
         .iter()
+        .filter(|layer| named.is_none_or(|named| named == layer.layer))
         .filter_map(layer_of)
         // Relative to k, so that layers of different k compare.
         .max_by(|(_, (a, _)), (_, (b, _))| spread(a).total_cmp(&spread(b)))?;
@@ -85,12 +91,13 @@ fn chosen(run: &Run<'_>) -> Option<Chosen> {
     Some(Chosen { layer, grid, experts, chance })
 }
 
-fn all<'d, 'a>(data: &'d Data<'a>) -> Vec<(&'d Run<'a>, Chosen)> {
-    data.runs.iter().filter_map(|run| Some((run, chosen(run)?))).take(MAX_MAPS).collect()
+fn drawn<'d, 'a>(data: &'d Data<'a>) -> Vec<(&'d Run<'a>, Chosen)> {
+    let runs = data.drawn(FIGURE.id, MAX_MAPS, able).into_iter();
+    runs.filter_map(|run| Some((run, chosen(data, run)?))).collect()
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let maps = all(data);
+    let maps = drawn(data);
     let highest = maps.iter().flat_map(|(_, map)| &map.grid.values).copied().fold(0.0, f64::max);
     let high = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8].into_iter().find(|h| *h >= highest);
     let high = high.unwrap_or(1.0);
@@ -111,6 +118,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         diverging: false,
         ticks,
         title: "share of the domain's tokens (k/E by chance)".into(),
+        mark: None,
     };
     let mut y = colours.bar(canvas, 0.0);
     for (run, map) in &maps {
@@ -145,9 +153,9 @@ fn strongest(map: &Chosen) -> Option<(&str, usize, f64)> {
 }
 
 fn caption(data: &Data<'_>) -> Caption {
-    let maps = all(data);
+    let maps = drawn(data);
     let mut caption = Caption::new(
-        "For each run the layer in which the domains differ most. A bright block is a group of experts \
+        "The layer that a finding names, else the one of each run in which the domains differ most. A bright block is a group of experts \
          that one domain uses and the others do not; a router blind to the domain shows rows that all \
          look the same.",
     );
@@ -162,11 +170,7 @@ fn caption(data: &Data<'_>) -> Caption {
             ));
         }
     }
-    let possible = data.runs.iter().filter(|run| chosen(run).is_some()).count();
-    if possible > MAX_MAPS {
-        caption = caption.note(&format!(" The first {MAX_MAPS} of {possible} runs are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MAPS, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -176,7 +180,8 @@ fn table(data: &Data<'_>) -> Table {
         .text("Domain")
         .text("Experts it uses most (share of its tokens)")
         .number("By chance");
-    for (run, map) in all(data) {
+    for run in &data.runs {
+        let Some(map) = chosen(data, run) else { continue };
         for (row, domain) in map.grid.rows.iter().enumerate() {
             let mut order: Vec<(usize, f64)> =
                 map.experts.iter().copied().zip(map.grid.row(row).iter().copied()).collect();

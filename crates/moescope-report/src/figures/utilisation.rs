@@ -1,8 +1,8 @@
 //! Layer x expert utilisation: which experts carry the load.
 
-use super::{Caption, Figure, MAX_MULTIPLES, multiples_note};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
 use crate::canvas::{Canvas, Colours, Heatmap, LABEL, bold_width, cell_height};
-use crate::data::{Data, Grid};
+use crate::data::{Data, Grid, Run};
 use crate::format::{count, fixed, number};
 use crate::palette::Ink;
 use crate::sections;
@@ -57,16 +57,21 @@ fn colours(grids: &[Grid]) -> Colours {
         diverging: false,
         ticks,
         title: "share of the tokens ÷ an even share (1 = uniform)".into(),
+        mark: None,
     }
 }
 
+fn able(run: &Run<'_>) -> bool {
+    run.has("utilisation")
+}
+
+fn drawn<'d, 'a>(data: &'d Data<'a>) -> Vec<&'d Run<'a>> {
+    data.drawn(FIGURE.id, MAX_MULTIPLES, able)
+}
+
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let maps: Vec<_> = data
-        .runs
-        .iter()
-        .filter_map(|run| Some((run, run.utilisation()?)))
-        .take(MAX_MULTIPLES)
-        .collect();
+    let maps: Vec<_> =
+        drawn(data).into_iter().filter_map(|run| Some((run, run.utilisation()?))).collect();
     let grids: Vec<Grid> = maps.iter().map(|(_, grid)| grid.clone()).collect();
     let colours = colours(&grids);
     let mut y = colours.bar(canvas, 0.0);
@@ -111,7 +116,7 @@ fn caption(data: &Data<'_>) -> Caption {
          even share. An even router is one colour throughout; bright cells carry more than their \
          share, dark ones less.",
     );
-    for run in &data.runs {
+    for run in drawn(data) {
         let Some(grid) = run.utilisation() else { continue };
         let known = grid.values.iter().filter(|v| v.is_finite()).count() as u64;
         let unused = grid.values.iter().filter(|v| **v == 0.0).count() as u64;
@@ -129,7 +134,7 @@ fn caption(data: &Data<'_>) -> Caption {
             ));
         }
     }
-    caption.note(&multiples_note(data))
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
 }
 
 fn table(data: &Data<'_>) -> Table {

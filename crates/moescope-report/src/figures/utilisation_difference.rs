@@ -1,6 +1,6 @@
 //! What changed in utilisation between the first run and each other one.
 
-use super::{Caption, Figure, MAX_MULTIPLES};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note};
 use crate::canvas::{Canvas, Colours, Heatmap, LABEL, SMALL, bold_width, cell_height, text_width};
 use crate::data::{Data, Grid, Run};
 use crate::format::{count, fixed, number};
@@ -61,6 +61,22 @@ fn differences<'d, 'a>(data: &'d Data<'a>) -> Vec<Difference<'d, 'a>> {
         .collect()
 }
 
+/// Whether a run is compared with the first.
+fn able(data: &Data<'_>, run: &Run<'_>) -> bool {
+    data.comparisons.iter().any(|comparison| {
+        data.runs.get(comparison.other).is_some_and(|other| std::ptr::eq(other, run))
+            && comparison.difference().is_some()
+    })
+}
+
+/// The differences that have a map.
+fn drawn<'d, 'a>(data: &'d Data<'a>) -> Vec<Difference<'d, 'a>> {
+    let runs = data.drawn(FIGURE.id, MAX_MULTIPLES, |run| able(data, run));
+    let mut differences = differences(data);
+    differences.retain(|difference| runs.iter().any(|run| std::ptr::eq(*run, difference.run)));
+    differences
+}
+
 /// Mean absolute difference over all cells, and the largest with its layer and expert.
 fn summary(grid: &Grid) -> Option<(f64, &str, usize, f64)> {
     let known: Vec<usize> =
@@ -101,13 +117,13 @@ fn colours(maps: &[Difference<'_, '_>], base: &str) -> Colours {
             (bound, format!("≥ {}", label(1.0, "+"))),
         ],
         title: format!("share ÷ even share, minus that in {base}; blue (−) less, orange more"),
+        mark: None,
     }
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let mut maps = differences(data);
+    let maps = drawn(data);
     let all = maps.len();
-    maps.truncate(MAX_MULTIPLES);
     let base = data.runs[0].fitted(canvas.width - 40.0, |text| text_width(text, SMALL));
     let colours = colours(&maps, &base);
     let mut y = colours.bar(canvas, 0.0);
@@ -138,13 +154,12 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
 }
 
 fn caption(data: &Data<'_>) -> Caption {
-    let differences = differences(data);
     let base = data.runs.first().map(|run| run.tagged()).unwrap_or_default();
     let mut caption = Caption::new(format!(
         "Utilisation of each run minus that of {base}: orange experts took over load, blue ones \
          (clear losses marked −) lost it. All maps share one scale."
     ));
-    for Difference { run, grid, changed } in &differences {
+    for Difference { run, grid, changed } in &drawn(data) {
         let name = run.tagged();
         let Some((mean, layer, expert, largest)) = summary(grid) else { continue };
         if largest == 0.0 {
@@ -167,10 +182,7 @@ fn caption(data: &Data<'_>) -> Caption {
             caption.fact(run, fact);
         }
     }
-    if differences.len() > MAX_MULTIPLES {
-        caption = caption.note(&format!(" The first {MAX_MULTIPLES} differences are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, |run| able(data, run)))
 }
 
 fn table(data: &Data<'_>) -> Table {

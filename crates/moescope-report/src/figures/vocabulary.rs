@@ -2,7 +2,7 @@
 
 use moescope_analysis::{Specialist, Specialists};
 
-use super::{Caption, Figure};
+use super::{Caption, Figure, drawn_note};
 use crate::canvas::{
     Align, Canvas, Key, LABEL, SMALL, TITLE, bold_width, fit, lay_out, legend, text_width,
 };
@@ -19,7 +19,7 @@ pub(crate) const FIGURE: Figure = Figure {
     section: sections::SPECIALISATION,
     applicable: |data| {
         data.needs_routing("tokens")?;
-        match data.runs.iter().any(|run| chosen(run).is_some()) {
+        match data.runs.iter().any(able) {
             true => Ok(()),
             false if data.has("vocabulary_specialisation") => Err("no token stands out".into()),
             false => Err("not recorded, or no token occurs ten times".into()),
@@ -37,17 +37,23 @@ const BARS: usize = 12;
 /// Height of a bar with its air.
 const ROW: f64 = 19.0;
 
-/// The layer whose experts follow tokens most, compared with chance.
-fn chosen<'a>(run: &Run<'a>) -> Option<&'a Specialists> {
+fn able(run: &Run<'_>) -> bool {
+    run.specialists().iter().any(|layer| !layer.input.is_empty())
+}
+
+/// The layer that a finding names, else the one whose experts follow tokens most, compared with chance.
+fn chosen<'a>(data: &Data<'_>, run: &Run<'a>) -> Option<&'a Specialists> {
     let values = run.per_layer("vocabulary_specialisation");
     let of = |layer: u16| {
         let found = values.iter().find(|value| value.layer == layer);
-        found.map_or(0.0, |value| value.value - value.chance.unwrap_or(0.0))
+        found.and_then(|value| Some(value.value / value.chance?)).unwrap_or(0.0)
     };
-    run.specialists()
-        .iter()
-        .filter(|layer| !layer.input.is_empty())
-        .max_by(|a, b| of(a.layer).total_cmp(&of(b.layer)).then(b.layer.cmp(&a.layer)))
+    let known = || run.specialists().iter().filter(|layer| !layer.input.is_empty());
+    let named = data.named_layer(FIGURE.id, run);
+    let named = known().find(|layer| Some(layer.layer) == named);
+    named.or_else(|| {
+        known().max_by(|a, b| of(a.layer).total_cmp(&of(b.layer)).then(b.layer.cmp(&a.layer)))
+    })
 }
 
 /// The token as a reader knows it: its text in quotes, or its id where there is no text.
@@ -68,8 +74,8 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         (Key::Reference, "by chance, the largest of all experts".to_owned()),
     ];
     let mut y = legend(canvas, 0.0, &keys) + 12.0;
-    let runs = data.runs.iter().filter_map(|run| Some((run, chosen(run)?)));
-    for (run, layer) in runs.take(MAX_RUNS) {
+    for run in data.drawn(FIGURE.id, MAX_RUNS, able) {
+        let Some(layer) = chosen(data, run) else { continue };
         let heading = run.fitted(canvas.width - 80.0, |text| bold_width(text, LABEL));
         let heading = format!("{heading}, layer {}", layer.layer);
         canvas.strong(0.0, y + 13.0, &heading, LABEL, Ink::Text);
@@ -123,14 +129,15 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
 
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
-        "Tokens that select one expert more often than chance, the clearest cases first, in the layer \
-         where tokens and experts belong together most; the second part is of the token that comes next. Only tokens with at least ten occurrences count. A bar that ends at its dashed mark is \
-         chance, one that runs far past it shows an expert for that token.",
+        "Tokens that select one expert more often than chance, the clearest cases first, in the layer that a \
+         finding names, else the one where tokens and experts belong together most; the second part is of \
+         the token that comes next. Only tokens with at least ten occurrences count. A bar that ends at its \
+         dashed mark is chance, one that runs far past it shows an expert for that token.",
     );
-    for run in &data.runs {
+    for run in data.drawn(FIGURE.id, MAX_RUNS, able) {
+        let Some(layer) = chosen(data, run) else { continue };
         let values = run.per_layer("vocabulary_specialisation");
-        let most = values.iter().max_by(|a, b| a.value.total_cmp(&b.value));
-        if let Some(most) = most {
+        if let Some(most) = values.iter().find(|value| value.layer == layer.layer) {
             let chance = most.chance.map(|chance| format!(" (by chance {})", percent(chance)));
             caption.fact(
                 run,
@@ -144,11 +151,7 @@ fn caption(data: &Data<'_>) -> Caption {
             );
         }
     }
-    if data.runs.len() > MAX_RUNS {
-        let runs = data.runs.len();
-        caption = caption.note(&format!(" The first {MAX_RUNS} of {runs} runs are drawn."));
-    }
-    caption
+    caption.note(&drawn_note(data, FIGURE.id, MAX_RUNS, able))
 }
 
 fn table(data: &Data<'_>) -> Table {
@@ -162,7 +165,7 @@ fn table(data: &Data<'_>) -> Table {
         .number("Share")
         .number("By chance");
     for run in &data.runs {
-        let Some(layer) = chosen(run) else { continue };
+        let Some(layer) = chosen(data, run) else { continue };
         for (which, list) in [("itself", &layer.input), ("the next", &layer.next)] {
             for specialist in list {
                 table.row(vec![

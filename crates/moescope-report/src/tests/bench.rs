@@ -36,6 +36,9 @@ pub(super) fn result(name: &str) -> BenchResult {
                 let mut facts = Facts::default();
                 if generate > 0 {
                     facts.bytes_per_token = Some(2e7 / f64::from(batch));
+                    let chance = 8.0 * (1.0 - 0.75f64.powi(batch as i32));
+                    facts.distinct_experts = Some(0.9 * chance);
+                    facts.distinct_expected = Some(chance);
                     facts.other.insert("decode_flops_per_token".into(), 4e6);
                 }
                 rows.push(BenchRow {

@@ -127,7 +127,11 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
         for (metric, value, chance) in [
             ("imbalance", most, 1.0 + 2.5 * noise_level),
             ("gini", gini, 0.56 * noise_level),
-            ("normalised_entropy", entropy, 1.0 - noise_level * noise_level / 2.0),
+            (
+                "effective_experts",
+                (experts as f64).powf(entropy),
+                experts as f64 * (1.0 - noise_level * noise_level / 2.0),
+            ),
             ("dead_experts", dead, 0.0),
         ] {
             rows.push(MetricRow {
@@ -187,6 +191,14 @@ pub(super) fn analysis(shape: &Shape) -> Analysis {
         rows.extend(curves(shape));
     }
     rows.push(row("mean_logprob", "nats", -3.21));
+    for (n, domain) in shape.domains.iter().enumerate() {
+        let value = -3.21 + 0.3 * ((n * 5 % 7) as f64 - 3.0) + 0.2 * noise.next();
+        rows.push(MetricRow {
+            domain: Some(domain.clone()),
+            interval: Some((value - 0.2, value + 0.25)),
+            ..row("mean_logprob", "nats", value)
+        });
+    }
     for (phase, value) in [("prefill", 5210.0 * shape.speed), ("decode", 643.0 * shape.speed)] {
         rows.push(MetricRow {
             phase: Some(phase),
@@ -304,12 +316,20 @@ fn curves(shape: &Shape) -> Vec<MetricRow> {
         for (metric, unit, value, chance) in [
             ("vocabulary_specialisation", "ratio", 0.9 - 0.3 * depth, 0.3),
             ("coactivation_excess", "ratio", 0.2 + 0.1 * depth, 0.02),
-            ("coactivation_lift", "ratio", 2.0, 0.9),
             ("path_information", "bits", 1.0 + depth, 0.05),
             ("tokens", "tokens", 3000.0, 0.0),
         ] {
             rows.push(of_layer(MetricRow { chance: Some(chance), ..row(metric, unit, value) }));
         }
+    }
+    for layer in (0..shape.layers).filter(|_| shape.experts > 2) {
+        rows.push(MetricRow {
+            layer: Some(layer),
+            index: Some(Index::Pair(0, 2)),
+            interval: Some((1.8, 2.3)),
+            chance: Some(0.9),
+            ..row("coactivation_lift", "ratio", 2.0)
+        });
     }
     for gpus in [2, 4, 8] {
         for (metric, excess) in
@@ -555,6 +575,8 @@ pub(super) fn findings(analyses: &[Analysis]) -> Vec<Finding> {
         headline,
         detail: detail.into(),
         figure,
+        run: Some(0),
+        layer: None,
         effect: 1.0,
         caveat,
     };

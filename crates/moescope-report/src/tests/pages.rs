@@ -155,6 +155,8 @@ fn what_holds_of_many_runs_is_said_once() {
         headline: headline.into(),
         detail: String::new(),
         figure: Some(figure),
+        run: None,
+        layer: None,
         effect: 1.0,
         caveat,
     };
