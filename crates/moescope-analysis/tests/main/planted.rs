@@ -175,7 +175,9 @@ fn a_router_that_is_always_as_sure() {
         let row = row(metric, index);
         close(row.value, expected);
         let (low, high) = row.interval.unwrap();
-        if metric != "saliency_ean" || index != Some(Index::Expert(6)) {
+        // EAN is a sum; of what never happened nobody is sure that it never does.
+        let exact = row.unit == "norm" && metric == "saliency_reap" || row.value > 0.0;
+        if exact && metric != "saliency_ean" {
             assert!((low - expected).abs() < 1e-6 && (high - expected).abs() < 1e-6, "{row:?}");
         }
     }
