@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Pruning, Specialists, StepSeries,
-    Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Pruning, Specialists,
+    StepSeries, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::bench::Configuration;

@@ -259,13 +259,14 @@ pub(crate) fn read_routing(
     Ok(rows.finish())
 }
 
-/// Calls `each` with some row groups at a time, in order.
+/// Calls `each` with some row groups at a time, in order: fewer than where all become one table, since they
+/// are what is held beside it.
 pub(crate) fn each_routing<E: From<TraceError>>(
     parts: &[Part],
     fields: RoutingFields,
     mut each: impl FnMut(RoutingTable) -> Result<(), E>,
 ) -> Result<(), E> {
-    let groups_at_once = RoutingRows::new(0, fields).groups_at_once();
+    let groups_at_once = RoutingRows::new(0, fields).groups_at_once().min(2);
     for_each_batch(parts, &ROUTING, wanted(fields), groups_at_once, |batch| {
         let mut rows = RoutingRows::new(batch.rows(), fields);
         rows.push(batch)?;

@@ -211,7 +211,7 @@ fn too_large() {
         [(1025, Some("too large: computed for a layer of at most 1024 experts")), (1024, None)]
     {
         let layers = [0, 1].map(|layer| {
-            let ids = (0..160).map(|n| (n * 7 % experts) as u16).collect();
+            let ids = (0..160).map(|n| (n % 6 * 50) as u16).collect();
             LayerData::from_ids(layer, experts, 2, ids)
         });
         let data = RunData::from_ids("wide", &[("a", 10); 8], layers.to_vec()).unwrap();

@@ -72,8 +72,9 @@ fn a_shared_cache_after_the_prompt() {
 #[test]
 fn domains_have_rows_of_their_own() {
     // Sequences of "a" take one expert always, those of "b" four in turn.
-    let ids =
-        |sequence: u16| (0..8).map(move |token| if sequence.is_multiple_of(2) { 3 } else { token % 4 });
+    let ids = |sequence: u16| {
+        (0..8).map(move |token| if sequence.is_multiple_of(2) { 3 } else { token % 4 })
+    };
     let layer = LayerData::from_ids(0, 4, 1, (0..24).flat_map(ids).collect());
     let sequences = ["a", "b"].map(|domain| (domain, 8)).repeat(12);
     let mut data = RunData::from_ids("two", &sequences, vec![layer]).unwrap();

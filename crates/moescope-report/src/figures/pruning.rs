@@ -100,9 +100,9 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
     let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 290.0);
     for (run, place) in runs.into_iter().zip(places) {
-        let mut x_axis = Axis::linear("% of the selections that fell on pruned experts", 0.0, 1.0, 5);
-        x_axis.ticks =
-            [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
+        let mut x_axis =
+            Axis::linear("% of the selections that fell on pruned experts", 0.0, 1.0, 5);
+        x_axis.ticks = [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
         let y_axis = share_axis("% of the saliency that is gone");
         let curves: Vec<Curve> = RANKINGS
             .iter()

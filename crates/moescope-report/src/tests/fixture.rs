@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, Pruning, RunData,
-    Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, Pruning,
+    RunData, Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::fingerprint::MachineState;
