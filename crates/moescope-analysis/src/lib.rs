@@ -29,8 +29,8 @@
 //! sequence are not independent. See [`bootstrap`]. With fewer than [`bootstrap::MIN_UNITS`]
 //! sequences there is none.
 //!
-//! A new metric is one file in `metrics/` and one line in [`METRICS`]; one of two runs is a file in `compare/`
-//! and a line in [`COMPARISON_METRICS`].
+//! A new metric is one file in `metrics/`, of its name, and one line in [`METRICS`]; one of two runs is a file in
+//! `compare/` and a line in [`COMPARISON_METRICS`].
 
 mod all_pairs;
 mod analysis;
@@ -54,7 +54,6 @@ mod occurrences;
 mod options;
 mod pairs;
 mod parallel;
-mod passes;
 mod ratio;
 pub mod rng;
 mod row;
@@ -85,13 +84,13 @@ pub use error::AnalysisError;
 pub use excerpt::{Excerpt, ExcerptSequence};
 pub use findings::{Finding, findings};
 pub use groups::Groups;
-pub use metric::{Metric, Need};
+pub use metric::{Group, Metric, Need};
 pub use metrics::{METRICS, Specialist, Specialists, balance_of, jensen_shannon};
 pub use names::distinct_names;
 pub use options::Options;
 pub use ratio::{Estimate, RatioSums, RatioTable};
 pub use row::{Index, MetricRow};
-pub use structure::{Coactivation, Structure, Transitions};
+pub use structure::{Coactivation, Pruning, Structure, Transitions};
 pub use study::{Scope, Study};
 pub use summary::{Summary, summarise};
 pub use table::{

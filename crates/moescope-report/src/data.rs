@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, Matrix, MetricRow, Specialists,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, Matrix, MetricRow, Pruning, Specialists,
     StepSeries, Transitions,
 };
 use moescope_trace::Phase;
@@ -535,6 +535,11 @@ impl<'a> Run<'a> {
     /// Pairs of experts in one token, by layer.
     pub(crate) fn coactivation(&self) -> &'a [Coactivation] {
         &self.analysis.structure.coactivation
+    }
+
+    /// Experts in the order in which rankings would prune them, by layer.
+    pub(crate) fn pruning(&self) -> &'a [Pruning] {
+        &self.analysis.structure.pruning
     }
 
     /// Experts of neighbouring layers, by the earlier one.
