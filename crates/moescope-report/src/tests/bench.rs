@@ -45,6 +45,7 @@ pub(super) fn result(name: &str) -> BenchResult {
                     warm_ups: 1,
                     samples: (0..7).map(sample).collect(),
                     facts,
+                    energy: None,
                 });
             }
         }
@@ -58,6 +59,7 @@ pub(super) fn result(name: &str) -> BenchResult {
         fingerprint,
         peaks: Some(Peaks { read_bytes_per_second: 4e10, flops: 1e11 }),
         workload_hash: None,
+        energy: None,
         rows,
     }
 }
