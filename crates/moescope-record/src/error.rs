@@ -121,6 +121,9 @@ pub enum RecordError {
         /// Index among all decoder layers.
         layer: u16,
     },
+    /// It was asked to stop.
+    #[error("interrupted")]
+    Stopped,
     /// The device failed while running.
     #[error("the device failed: {0}")]
     Device(String),

@@ -99,6 +99,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
             other: prompt_bytes(700.0),
             ..Facts::default()
         },
+        energy: None,
     };
     BenchResult {
         kind: BENCH_KIND.into(),
@@ -109,6 +110,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
         fingerprint: fingerprint(),
         peaks: None,
         workload_hash: None,
+        energy: None,
         rows: vec![row(16, 1e6, rng), row(64, 2e6, rng)],
     }
 }

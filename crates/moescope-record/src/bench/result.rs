@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use moescope_trace::{
     BenchResult, Fingerprint,
-    bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, Peaks},
+    bench::{BENCH_KIND, BENCH_SCHEMA_VERSION, BenchRow, EnergyMeter},
 };
 
 use super::workload::Workload;
@@ -13,12 +13,12 @@ pub fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// A bench result of these rows.
+/// A bench result of these rows; peaks of the device may be measured and added later.
 pub fn result(
     started: DateTime<Utc>,
     command: Vec<String>,
     fingerprint: Fingerprint,
-    peaks: Option<Peaks>,
+    energy: Option<EnergyMeter>,
     workload: &Workload,
     rows: Vec<BenchRow>,
 ) -> BenchResult {
@@ -30,8 +30,9 @@ pub fn result(
         created_at: started.to_rfc3339_opts(SecondsFormat::Secs, true),
         command,
         fingerprint,
-        peaks,
+        peaks: None,
         workload_hash: Some(workload.hash()),
+        energy,
         rows,
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn result(name: &str) -> BenchResult {
                     warm_ups: 1,
                     samples: (0..7).map(sample).collect(),
                     facts,
+                    energy: None,
                 });
             }
         }
@@ -61,6 +62,7 @@ pub(super) fn result(name: &str) -> BenchResult {
         fingerprint,
         peaks: Some(Peaks { read_bytes_per_second: 4e10, flops: 1e11 }),
         workload_hash: None,
+        energy: None,
         rows,
     }
 }

@@ -107,6 +107,21 @@ fn contradictions_are_named() {
     assert!(error.contains("expert 8 in layer 3, which has 8 experts"), "{error}");
 }
 
+/// A manifest may ask for more room than there is.
+#[test]
+fn impossible_top_k_is_refused_before_room_is_made() {
+    for top_k in [0, EXPERTS + 1, u16::MAX] {
+        let (_dir, path) = scratch();
+        let mut odd = manifest();
+        odd.moe.layers[0].top_k = top_k;
+        let mut writer = RunWriter::create(&path, odd, false).unwrap();
+        writer.write_tokens(&tokens(0, 0, 3)).unwrap();
+        writer.finish().unwrap();
+        let error = Run::open(&path).unwrap().read().unwrap_err().to_string();
+        assert!(error.contains(&format!("top_k {top_k} in layer")), "{error}");
+    }
+}
+
 #[test]
 fn a_dense_model_keeps_its_tokens() {
     let (_dir, path) = scratch();

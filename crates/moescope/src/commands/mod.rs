@@ -10,6 +10,7 @@ pub(crate) mod devices;
 pub(crate) mod gate;
 pub(crate) mod history;
 pub(crate) mod inspect;
+mod interrupt;
 mod long;
 pub(crate) mod report;
 pub(crate) mod run;

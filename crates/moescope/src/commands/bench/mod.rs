@@ -1,9 +1,9 @@
 //! `moescope bench`.
 
 mod columns;
+mod conditions;
 mod csv;
 mod document;
-pub(super) mod interrupt;
 mod markdown;
 mod output;
 mod progress;
@@ -11,7 +11,7 @@ mod summary;
 mod text;
 mod workload;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -21,7 +21,7 @@ use moescope_model::{
 };
 use moescope_record::{
     bench::{
-        Arm, Bench as Session, Flow, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
+        Arm, Bench as Session, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
         check_room, result,
     },
     conditions::{Subject, device_info},
@@ -32,11 +32,17 @@ use moescope_record::{
 };
 use moescope_trace::{BenchResult, bench::Configuration, manifest::Injected};
 
-use self::{interrupt::Interrupt, output::File, workload::WorkloadArgs};
+use self::{output::File, workload::WorkloadArgs};
+use super::interrupt::{Interrupt, Says};
 use crate::{
     args::{Compute, Inject},
     model::{self, ModelArgs, Opened},
     ui::{self, Unit},
+};
+
+const STOPPING: Says = Says {
+    unsaved: "stopping after this pass; Ctrl-C again loses the rows",
+    saved: "stopping; the rows are in the file already",
 };
 
 /// Throughput of a model over a grid: prompt processing and token generation, by depth and batch.
@@ -84,8 +90,8 @@ pub(crate) struct Bench {
     /// How the result is printed. JSON holds all raw samples.
     #[arg(long, value_enum, default_value = "text")]
     format: Form,
-    /// Append the result to a file as well: as a line of JSON with all raw samples (for `gate` and `history`), or as
-    /// its name says: .csv, .md, .txt.
+    /// Add the result to a file as well: as a line of JSON with all raw samples (for `gate` and `history`), or as
+    /// its name says: .csv, .md, .txt, and .json, which stays one document (an array from the second result on).
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -110,8 +116,6 @@ struct Printed<'a> {
     result: &'a BenchResult,
     /// How its numbers must be labelled.
     labels: &'a [String],
-    /// Shortest time over which the energy counter means something, nanoseconds.
-    energy_ns: u64,
 }
 
 /// A loaded model.
@@ -140,7 +144,7 @@ impl Bench {
         let rows = self.grid().configurations(workload.name())?;
         check_context(&rows, &spec)?;
         let capacity = self.compute.capacity(&adapter);
-        let options = Options {
+        let mut options = Options {
             samples: self.repetitions,
             seed: self.seed,
             capacity: Some(capacity),
@@ -188,31 +192,43 @@ impl Bench {
             );
         }
 
+        let energy = meter.as_ref().map(Meter::describe);
+        options.energy_over =
+            Duration::from_nanos(energy.as_ref().map_or(0, |meter| meter.shortest_ns()));
         let arm = Arm { model: model.as_ref(), dtype: self.compute.dtype };
         let session = Session { arms: &[arm], configurations: &rows, workload: &workload, options };
-        let started = result::now();
-        let interrupt = Interrupt::listen()?;
-        let measured = run(&session, meter.as_mut(), &interrupt);
-        for &(_, place) in &measured.unstable {
+        let command = ui::command_line();
+        let mut result =
+            result::result(result::now(), command, fingerprint, energy, &workload, Vec::new());
+        if let Some(file) = &file {
+            file.check_columns(&Printed { result: &result, labels: &labels })?;
+        }
+        let interrupt = Interrupt::listen(STOPPING)?;
+        let Measured { mut arms, interrupted, unstable } =
+            run(&session, meter.as_mut(), &interrupt);
+        result.rows = arms.pop().unwrap_or_default();
+        for (_, place) in unstable {
             ui::note(format!(
                 "{}: times were not stable within 5 % after {} warm-ups; the machine may be busy",
-                rows[place], measured.arms[0][place].warm_ups
+                rows[place], result.rows[place].warm_ups
             ));
         }
         // Before the probes: what is tuned for them is none of the model's.
-        fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
-        let any = measured.arms.iter().flatten().any(|row| !row.samples.is_empty());
-        let peaks = (!self.no_peaks && !interrupt.is_asked() && any)
-            .then(|| peaks::measure(target, info.device_type, self.compute.dtype))
-            .and_then(|found| found.inspect_err(|e| ui::note(format!("no MBU, no MFU: {e}"))).ok());
-        let Measured { mut arms, interrupted, .. } = measured;
-        let rows = arms.pop().unwrap_or_default();
-        let result =
-            result::result(started, ui::command_line(), fingerprint, peaks, &workload, rows);
-        let energy_ns = meter.map_or(0, |meter| summary::energy_ns(meter.source()));
-        let printed = Printed { result: &result, labels: &labels, energy_ns };
+        result.fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
+        let any = result.rows.iter().any(|row| !row.samples.is_empty());
+        if !self.no_peaks && any && !interrupt.is_asked() {
+            // The probes take seconds: what was measured is safe before.
+            if let Some(file) = file.as_mut().filter(|file| file.is_regular()) {
+                file.write(&Printed { result: &result, labels: &labels })?;
+                interrupt.saved();
+            }
+            let stop = || interrupt.is_asked();
+            let found = peaks::measure(target, info.device_type, self.compute.dtype, &stop);
+            result.peaks = found.inspect_err(|why| ui::note(format!("no MBU, no MFU: {why}"))).ok();
+        }
+        let printed = Printed { result: &result, labels: &labels };
         if let Some(file) = &mut file {
-            file.append(&printed)?;
+            file.write(&printed)?;
         }
         ui::print(&self.format.of(&printed)?)?;
         self.exit_code(&result, interrupted, &interrupt)
@@ -322,6 +338,8 @@ impl Bench {
     ) -> anyhow::Result<ExitCode> {
         if interrupted {
             ui::note("interrupted: rows keep the samples they have");
+        }
+        if interrupt.is_asked() {
             return Ok(interrupt.exit_code());
         }
         let failed = result.rows.iter().filter(|row| row.error.is_some());
@@ -336,14 +354,11 @@ impl Bench {
     }
 }
 
-/// Measures, with progress on a terminal, until it is done or interrupted.
+/// Measures, with progress, until it is done or interrupted.
 fn run(session: &Session<'_>, mut meter: Option<&mut Meter>, interrupt: &Interrupt) -> Measured {
     let mut bar = progress::Bar::new();
-    let mut energy = || meter.as_mut().and_then(|meter| meter.joules());
-    let measured = session.run(&mut energy, &mut |now| {
-        bar.show(now);
-        if interrupt.is_asked() { Flow::Stop } else { Flow::Continue }
-    });
+    let mut joules = || meter.as_mut().and_then(|meter| meter.joules());
+    let measured = session.run(&mut joules, &mut |now| bar.show(now), &|| interrupt.is_asked());
     bar.finish();
     measured
 }

@@ -19,8 +19,13 @@ use clap::{Args, ValueEnum};
 use moescope_analysis::gate::{Across, Evidence, GateOptions, Look, Verdict, judge, judge_pairs};
 use moescope_trace::{BenchResult, Run};
 
-use super::bench::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Says};
 use crate::ui;
+
+const STOPPING: Says = Says {
+    unsaved: "stopping after this measurement; Ctrl-C again ends at once",
+    saved: "stopping",
+};
 
 /// Verdict for CI: exit code 0 passed, 1 regressed, 2 an error or not comparable.
 ///
@@ -105,7 +110,7 @@ const CONFIG: &str = "moescope.toml";
 impl Gate {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         // Files are read in no time: there Ctrl-C ends the program at once.
-        let interrupt = self.run.as_ref().map(|_| Interrupt::listen()).transpose()?;
+        let interrupt = self.run.as_ref().map(|_| Interrupt::listen(STOPPING)).transpose()?;
         let verdict = match self.judge(interrupt.as_ref()) {
             Ok(verdict) => verdict,
             Err(error) => return self.fail(error, interrupt.as_ref()),

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moescope_analysis::gate::{Evidence, Look, Pair};
 use moescope_trace::BenchResult;
 
-use crate::{commands::bench::interrupt::Interrupt, ui};
+use crate::{commands::interrupt::Interrupt, ui};
 
 /// Replaced by a path in a command.
 const OUT: &str = "{out}";
