@@ -7,20 +7,83 @@ use serde_json::{Map, Value};
 
 use crate::error::{ModelError, Result};
 
-/// Keys that describe training, tokenisation or bookkeeping and never change a forward pass.
+/// Keys that describe training, tokenisation, generation or bookkeeping and never change a forward pass: those
+/// of `PreTrainedConfig` of transformers 5.23.0 and of its predecessors, which wrote all of them into
+/// nested configs.
 const IRRELEVANT: &[&str] = &[
+    // What the checkpoint is called, and what reads and writes it. The code `auto_map` names is what its family
+    // was written after.
+    "_attn_implementation_autoset",
+    "_commit_hash",
     "_name_or_path",
     "architectures",
-    "bos_token_id",
+    "attn_implementation",
+    "auto_map",
     "dtype",
-    "eos_token_id",
-    "initializer_range",
+    "experts_implementation",
     "model_type",
-    "pad_token_id",
+    "name_or_path",
+    "tokenizer_class",
     "torch_dtype",
     "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    // What a call returns, and how it is computed.
+    "chunk_size_feed_forward",
+    "is_decoder",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "tie_last_hidden_states",
+    "torchscript",
+    "use_bfloat16",
     "use_cache",
+    // Training, and heads for other tasks.
+    "finetuning_task",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "task_specific_params",
+    "tf_legacy_loss",
+    // Tokens, and how they are chosen.
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
 ];
+
+/// Keys of the same classes that would make another model, unless they are false or empty.
+const OFF: &[&str] =
+    &["add_cross_attention", "is_encoder_decoder", "pruned_heads", "tie_encoder_decoder"];
 
 /// Most layers, and most experts of one: runs number them in 16 bits.
 const MOST: usize = u16::MAX as usize;
@@ -166,10 +229,20 @@ impl Section {
         }
     }
 
-    /// Refuses every key that nobody took.
+    /// Refuses every key that nobody took. To a config null is as good as absent.
     pub fn finish(mut self) -> Result<()> {
         self.ignore(IRRELEVANT);
-        match self.map.iter().next() {
+        let off = |value: &Value| match value {
+            Value::Bool(on) => !on,
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        for key in OFF {
+            if self.map.get(*key).is_some_and(off) {
+                self.map.remove(*key);
+            }
+        }
+        match self.map.iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
             Some((key, value)) => Err(self.unsupported(key, value)),
         }
@@ -179,6 +252,11 @@ impl Section {
     pub fn keys_in(&self, key: &str) -> Vec<String> {
         let nested = self.map.get(key).and_then(Value::as_object);
         nested.map_or_else(Vec::new, |map| map.keys().cloned().collect())
+    }
+
+    /// Whether a key that is not taken yet is there, null or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
     }
 
     /// The keys left, for sections with free names.
@@ -232,6 +310,32 @@ mod tests {
         assert_eq!(s.size("hidden_size").unwrap(), 8);
         let error = s.finish().unwrap_err().to_string();
         assert!(error.contains("`turbo_mode` = true"), "{error}");
+    }
+
+    /// Written into nested configs by `PreTrainedConfig` whatever the model.
+    #[test]
+    fn keys_of_every_config_say_nothing_unless_they_make_another_model() {
+        let usual = json!({
+            "auto_map": {"AutoModel": "modeling.Model"}, "chunk_size_feed_forward": 0,
+            "id2label": {"0": "LABEL_0"}, "is_encoder_decoder": false, "output_attentions": false,
+            "pruned_heads": {}, "add_cross_attention": false, "temperature": 1.0, "prefix": null,
+        });
+        section(usual).finish().unwrap();
+        for (key, value) in [
+            ("is_encoder_decoder", json!(true)),
+            ("pruned_heads", json!({"0": [1]})),
+            ("add_cross_attention", json!(true)),
+        ] {
+            let error = section(json!({ key: value })).finish().unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("not implemented"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_null_nobody_knows_switches_nothing_on() {
+        section(json!({"turbo_mode": null})).finish().unwrap();
+        let error = section(json!({"a": null, "turbo_mode": 1})).finish().unwrap_err().to_string();
+        assert!(error.contains("`turbo_mode` = 1"), "{error}");
     }
 
     #[test]

@@ -364,6 +364,24 @@ fn one_file_is_a_model_too() {
     try_load(&fixture("gemma4-moe").join("model.safetensors")).unwrap();
 }
 
+/// An index, or any of the shards it names, stands for all of them.
+#[test]
+fn a_part_of_a_sharded_model_is_the_model() {
+    let dir = fixture("gemma4-moe-multimodal-sharded");
+    for name in ["model.safetensors.index.json", "model-00002-of-00005.safetensors"] {
+        try_load(&dir.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    // A file the index does not name is a model of its own, or not.
+    let other = copy("gemma4-moe-multimodal-sharded");
+    let shard = other.path().join("model-00002-of-00005.safetensors");
+    fs::copy(shard, other.path().join("other.safetensors")).unwrap();
+    assert_says(&message(&other.path().join("other.safetensors")), &["missing"]);
+    // What is wrong with an index is said of it.
+    fs::write(other.path().join("model.safetensors.index.json"), "{}").unwrap();
+    let index = other.path().join("model.safetensors.index.json");
+    assert_says(&message(&index), &["index.json", "weight_map"]);
+}
+
 #[test]
 fn token_ids_beyond_the_vocabulary() {
     assert!(check_ids(&[0, 255], 256).is_ok());

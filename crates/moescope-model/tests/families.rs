@@ -37,10 +37,18 @@ fn every_tensor_is_needed() {
 
 #[test]
 fn damage_is_named() {
-    for fixture in FIXTURES {
+    let plain = FIXTURES.iter().map(|fixture| (*fixture, "self_attn.v_proj.weight"));
+    // Weights that are laid out in another way than they are stored.
+    let laid_out = [
+        ("deepseek-v3", "self_attn.q_b_proj.weight"),
+        ("deepseek-v3", "self_attn.kv_b_proj.weight"),
+        ("gpt-oss", "mlp.experts.gate_up_proj"),
+        ("gpt-oss", "mlp.experts.down_proj"),
+    ];
+    for (fixture, name) in plain.chain(laid_out) {
         let check = |edit: &dyn Fn(&mut Tensors, &str), says: &[&str]| {
             let dir = copy(fixture);
-            let name = "model.layers.2.self_attn.v_proj.weight";
+            let name = &format!("model.layers.2.{name}");
             edit_weights(dir.path(), |t| edit(t, name));
             let message = message(dir.path());
             assert_says(&message, &[name]);
@@ -183,6 +191,61 @@ fn switches_nobody_implements_are_refused_by_name() {
         c["max_window_layers"] = json!(2);
     });
     assert_says(&message(dir.path()), &["max_window_layers"]);
+}
+
+/// Published checkpoints hold a head that is the embedding's copy, and frequencies that follow from the config.
+#[test]
+fn copies_and_derived_tensors_are_known() {
+    const HEAD: &str = "lm_head.weight";
+    let dir = copy("gemma3-dense");
+    let want = logits(dir.path());
+    edit_weights(dir.path(), |t| {
+        t.insert(HEAD.into(), t["model.embed_tokens.weight"].clone());
+        let frequencies = (Dtype::F32, vec![2], vec![0; 8]);
+        t.insert("model.layers.1.self_attn.rotary_emb.inv_freq".into(), frequencies);
+    });
+    assert_eq!(logits(dir.path()), want);
+    edit_weights(dir.path(), |t| t.get_mut(HEAD).unwrap().2[77] ^= 1);
+    assert_says(&message(dir.path()), &["unexpected", HEAD]);
+    edit_weights(dir.path(), |t| {
+        let mut half = t["model.embed_tokens.weight"].clone();
+        half.1[0] /= 2;
+        half.2.truncate(half.2.len() / 2);
+        t.insert(HEAD.into(), half);
+    });
+    assert_says(&message(dir.path()), &["unexpected", HEAD]);
+}
+
+/// A window that is switched on and not given has the reference's size; one that is null is none.
+#[test]
+fn the_window_of_qwen3() {
+    let window = |window: Option<Value>| {
+        let dir = copy("qwen3-moe");
+        edit_config(dir.path(), |c| {
+            c["use_sliding_window"] = json!(true);
+            c.as_object_mut().unwrap().remove("max_window_layers");
+            match window {
+                Some(window) => c["sliding_window"] = window,
+                None => drop(c.as_object_mut().unwrap().remove("sliding_window")),
+            }
+        });
+        describe(&Checkpoint::open_config(dir.path()).unwrap()).unwrap().kv[0].window
+    };
+    assert_eq!(window(None), Some(4096));
+    assert_eq!(window(Some(json!(null))), None);
+    assert_eq!(window(Some(json!(9))), Some(9));
+}
+
+/// A checkpoint that was converted to bf16 with the config of its origin.
+#[test]
+fn a_format_that_is_named_and_not_there() {
+    let dir = copy("gpt-oss");
+    let want = logits(dir.path());
+    edit_config(dir.path(), |c| c["quantization_config"] = json!({"quant_method": "mxfp4"}));
+    assert_eq!(logits(dir.path()), want);
+    // What is missing is called what the config calls it.
+    edit_weights(dir.path(), |t| drop(t.remove("model.layers.1.mlp.experts.down_proj")));
+    assert_says(&message(dir.path()), &["missing", "model.layers.1.mlp.experts.down_proj_blocks"]);
 }
 
 /// Renames and drops keys: `null` drops.

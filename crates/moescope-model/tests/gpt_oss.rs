@@ -96,3 +96,17 @@ fn damaged_quantised_tensors_are_named() {
     let error = load_error(dir.path());
     assert!(error.contains(BLOCKS) && error.contains("[8, 64, 2, 16]"), "{error}");
 }
+
+/// A block of 32 values shares an exponent; no published model has a width with a part of one.
+#[test]
+fn widths_that_do_not_fill_blocks_are_refused() {
+    let dir = copy("gpt-oss-mxfp4");
+    let path = dir.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["intermediate_size"] = json!(48);
+    fs::write(&path, config.to_string()).unwrap();
+    let error = load_error(dir.path());
+    for says in ["model.layers.0.mlp.experts.down_proj", "32", "48"] {
+        assert!(error.contains(says), "{error}");
+    }
+}

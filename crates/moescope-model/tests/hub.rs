@@ -35,6 +35,20 @@ impl Cache {
         hub: &Hub,
         with: impl Fn(&mut HubOptions<'_>),
     ) -> Result<Snapshot, HubError> {
+        self.fetch(id, Need::All, hub, with)
+    }
+
+    fn config(&self, id: &str, hub: &Hub) -> Result<Snapshot, HubError> {
+        self.fetch(id, Need::Config, hub, |_| {})
+    }
+
+    fn fetch(
+        &self,
+        id: &str,
+        need: Need,
+        hub: &Hub,
+        with: impl Fn(&mut HubOptions<'_>),
+    ) -> Result<Snapshot, HubError> {
         let progress = |p: HubProgress<'_>| self.progress.borrow_mut().push((p.done, p.total));
         let note = |text: &str| self.notes.borrow_mut().push(text.to_owned());
         let mut options = HubOptions {
@@ -47,7 +61,7 @@ impl Cache {
         };
         with(&mut options);
         let id: HubId = id.parse().unwrap();
-        snapshot(&id, Need::All, &options)
+        snapshot(&id, need, &options)
     }
 
     fn all(&self, id: &str, hub: &Hub) -> Result<Snapshot, HubError> {
@@ -209,6 +223,69 @@ fn a_later_run_goes_on_too_and_a_server_without_ranges_starts_again() {
         assert_eq!(of_weights(&requests).last().unwrap().headers["range"], "bytes=70000-");
         assert!(!blobs.join(format!("{etag}.part")).exists());
     }
+}
+
+/// As the Hub names contents: SHA-256 of weights, git's SHA-1 of the rest.
+fn hash_of(name: &str, bytes: &[u8]) -> String {
+    use sha1::Digest;
+    let hex = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    if name.ends_with(".safetensors") {
+        return hex(&sha2::Sha256::digest(bytes));
+    }
+    let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    hex(&sha1::Sha1::digest(blob))
+}
+
+#[test]
+fn contents_are_held_against_their_hash() {
+    let weights = fs::read(fixture("gemma4-moe").join("model.safetensors")).unwrap();
+    let etags = Some(hash_of as fn(&str, &[u8]) -> String);
+    let fetch = |faults: Faults| {
+        let hub = Hub::of(&fixture("gemma4-moe"));
+        hub.set(Faults { etags, ..faults });
+        let cache = Cache::new();
+        let found = cache.all("org/name", &hub);
+        (found, hub, cache)
+    };
+    // The question what the weights are is not read to its end; then they come wrong once, and right.
+    for (damage, requests) in [(0, 2), (2, 3)] {
+        let (found, hub, _cache) = fetch(Faults { damage, ..Faults::default() });
+        assert_eq!(fs::read(found.unwrap().dir.join("model.safetensors")).unwrap(), weights);
+        assert_eq!(of_weights(&hub.requests()).len(), requests);
+    }
+    // Wrong every time: nothing of it stays.
+    let (found, hub, cache) = fetch(Faults { damage: u32::MAX, ..Faults::default() });
+    let error = found.unwrap_err();
+    assert!(matches!(error, HubError::Content { .. }), "{error}");
+    let hash = hash_of("model.safetensors", &weights);
+    assert!(error.to_string().contains(&hash) && error.to_string().contains("model.safetensors"));
+    let blobs = cache.dir.path().join("hub/models--org--name/blobs");
+    assert!(!blobs.join(format!("{hash}.part")).exists() && !blobs.join(&hash).exists());
+    assert_eq!(of_weights(&hub.requests()).len(), 3);
+    // Small files by git's hash.
+    let wrong: fn(&str, &[u8]) -> String = |name, bytes| match name {
+        "config.json" => "0".repeat(40),
+        _ => hash_of(name, bytes),
+    };
+    let hub = Hub::of(&fixture("gemma4-moe"));
+    hub.set(Faults { etags: Some(wrong), ..Faults::default() });
+    let error = Cache::new().all("org/name", &hub).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("0000"), "{error}");
+}
+
+/// A branch moves, and only the config of what it is now is fetched.
+#[test]
+fn a_config_alone_leaves_a_branch_with_its_weights() {
+    let hub = Hub::of(&fixture("gemma4-moe"));
+    let cache = Cache::new();
+    let first = cache.all("org/name", &hub).unwrap();
+    hub.set(Faults { sha: Some(TAGGED.into()), ..Faults::default() });
+    let config = cache.config("org/name", &hub).unwrap();
+    assert_eq!(config.commit, TAGGED);
+    assert_eq!(cache.get("org/name", &hub, |o| o.offline = true).unwrap(), first);
+    // The weights take it along.
+    assert_eq!(cache.all("org/name", &hub).unwrap(), config);
+    assert_eq!(cache.get("org/name", &hub, |o| o.offline = true).unwrap(), config);
 }
 
 #[test]

@@ -42,6 +42,10 @@ pub(crate) struct Faults {
     pub(crate) redirect: Option<String>,
     /// The etag of every file.
     pub(crate) etag: Option<String>,
+    /// The etag of a file by its name and content.
+    pub(crate) etags: Option<fn(&str, &[u8]) -> String>,
+    /// This many answers of the second address are of the right length and wrong in their last byte.
+    pub(crate) damage: u32,
     /// The commit of every revision.
     pub(crate) sha: Option<String>,
 }
@@ -105,11 +109,11 @@ impl Hub {
     }
 }
 
-/// What the Hub calls a content.
+/// What the Hub calls a content: no hash that could be checked, unless [`Faults::etags`] gives one.
 pub(crate) fn etag_of(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    format!("{:040x}", hasher.finish())
+    format!("{:016x}", hasher.finish())
 }
 
 fn listener() -> TcpListener {
@@ -179,7 +183,8 @@ fn reply(state: &mut State, request: &Request) -> (String, Vec<u8>, usize) {
     else {
         return none("404 Not Found\r\nX-Error-Code: RepoNotFound".into());
     };
-    let etag = faults.etag.unwrap_or_else(|| etag_of(&bytes));
+    let own = || faults.etags.map_or_else(|| etag_of(&bytes), |etag| etag(&name, &bytes));
+    let etag = faults.etag.clone().unwrap_or_else(own);
     let of_hub = format!("ETag: \"{etag}\"\r\nX-Repo-Commit: {commit}");
     if name.ends_with(".safetensors") && !request.cdn {
         let to = faults.redirect.unwrap_or_else(|| format!("{}{}", state.cdn, request.path));
@@ -204,6 +209,10 @@ fn reply(state: &mut State, request: &Request) -> (String, Vec<u8>, usize) {
     {
         sent.truncate(after);
         state.faults.break_after = Some((after, times - 1));
+    }
+    if request.cdn && state.faults.damage > 0 {
+        state.faults.damage -= 1;
+        sent.last_mut().into_iter().for_each(|byte| *byte ^= 1);
     }
     (format!("{status}\r\n{of_hub}"), sent, whole)
 }

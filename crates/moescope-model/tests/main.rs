@@ -22,4 +22,5 @@ mod latent;
 mod memory;
 mod parity;
 mod plain;
+mod published;
 mod switches;

@@ -52,7 +52,7 @@ impl Text {
     fn read(path: PathBuf) -> Result<Self> {
         let tokenizer = match path.is_file() {
             false => None,
-            true => Some(Tokenizer::from_file(&path).map_err(|e| RecordError::Tokenizer {
+            true => Some(whole(&path).map_err(|e| RecordError::Tokenizer {
                 path: path.clone(),
                 reason: format!("not a tokenizer: {e}"),
             })?),
@@ -142,5 +142,44 @@ impl Text {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let decode = || self.tokenizer.as_ref()?.decode(&[id], false).ok();
         cache.entry(id).or_insert_with(|| decode().unwrap_or_else(|| format!("<{id}>"))).clone()
+    }
+}
+
+/// The tokenizer in a file, without the truncation and padding it may have been saved with for training: a prompt
+/// is what it says, no less and no more.
+fn whole(path: &Path) -> tokenizers::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_file(path)?;
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn truncation_and_padding_of_training_do_not_reach_prompts() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
+            "decoder": null, "pre_tokenizer": {"type": "Whitespace"},
+            "truncation": {
+                "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0,
+            },
+            "padding": {
+                "strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null,
+                "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
+            },
+            "model": {"type": "WordLevel", "unk_token": "[PAD]", "vocab": {
+                "[PAD]": 0, "a": 1, "b": 2,
+            }},
+        });
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        let text = Text::open(dir.path()).unwrap();
+        assert_eq!(text.encode("a b").unwrap(), [1, 2]);
+        assert_eq!(text.encode("a b a b a").unwrap(), [1, 2, 1, 2, 1]);
     }
 }

@@ -12,7 +12,15 @@ use crate::{
 /// The binary, asking `hub` and keeping what it fetches in `home`.
 fn asking(hub: &Hub, home: &Path) -> Command {
     let mut command = moescope();
-    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+    for name in [
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+    ] {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", &hub.endpoint).env("HF_HOME", home);

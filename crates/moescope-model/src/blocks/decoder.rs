@@ -121,8 +121,6 @@ pub(crate) struct DecoderShape<L> {
     pub(crate) family: &'static str,
     /// Embedding, final norm and head.
     pub(crate) ends: EndsShape,
-    /// Longest context the model was made for.
-    pub(crate) context: usize,
     /// Rotary embeddings, which layers refer to by index.
     pub(crate) ropes: Vec<Rope>,
     /// Its layers.
@@ -152,7 +150,7 @@ where
             layers: self.layers.len(),
             hidden: self.ends.hidden,
             vocab: self.ends.vocab,
-            context: self.context,
+            context: self.ropes.iter().map(Rope::context).max().unwrap_or(0),
             moe: self.layers.iter().enumerate().filter_map(|(i, layer)| layer.moe(i)).collect(),
             kv: self.layers.iter().map(LayerShape::kv).collect(),
             tensors: tensors.into_list(),
@@ -187,6 +185,9 @@ where
         Ok((Box::new(model), loader.finish(skip)?))
     }
 }
+
+const EMBEDDING: &str = "embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
 /// Embedding, final norm and head of a decoder.
 #[derive(Clone, Copy, Debug)]
@@ -234,10 +235,10 @@ impl EndsShape {
 
     /// Adds their tensors.
     pub(crate) fn declare(&self, tensors: &mut Tensors) {
-        tensors.table("embed_tokens.weight", &[self.vocab, self.hidden], Part::Embedding);
+        tensors.table(EMBEDDING, &[self.vocab, self.hidden], Part::Embedding);
         tensors.add("norm.weight", &[self.hidden], Part::Norms);
         if !self.tied {
-            tensors.add("lm_head.weight", &[self.vocab, self.hidden], Part::Head);
+            tensors.add(HEAD, &[self.vocab, self.hidden], Part::Head);
         }
     }
 
@@ -247,13 +248,16 @@ impl EndsShape {
     ///
     /// As [`crate::checkpoint::Loader::weight`].
     pub(crate) fn load(&self, w: &Weights<'_>) -> Result<Ends> {
+        if self.tied {
+            w.tied_head(HEAD, EMBEDDING)?;
+        }
         Ok(Ends {
-            embedding: w.weight("embed_tokens.weight", [self.vocab, self.hidden])?,
+            embedding: w.weight(EMBEDDING, [self.vocab, self.hidden])?,
             embedding_scale: self.embedding_scale,
             norm: w.norm("norm.weight", self.hidden, self.eps, self.norm_offset)?,
             head: match self.tied {
                 true => None,
-                false => Some(w.head("lm_head.weight", [self.vocab, self.hidden])?),
+                false => Some(w.head(HEAD, [self.vocab, self.hidden])?),
             },
             soft_cap: self.soft_cap,
         })

@@ -1,11 +1,15 @@
 //! Multi-head latent attention (DeepSeek-AI, arXiv 2405.04434, section 2.1): keys and values of all heads
 //! are projections of one small latent per token, and only that is cached.
 //!
-//! The projections are absorbed: instead of expanding every cached latent into keys, a query is
-//! projected into the latents' space, attends there, and the sum of latents it gets is projected to a
-//! value. R is the rank of the latents, P the size of the rotated part of a key, D of the other part.
+//! R is the rank of the latents, P the size of the rotated part of a key, D of the other part, Dv of a value.
+//! There are two ways to the same result:
+//!
+//! - *absorbed*: a query is projected into the latents' space, attends there, and the sum of latents it gets is
+//!   projected to a value. Nothing is made per cached token; a product of query and key is R + P long.
+//! - *expanded*: every latent becomes a key and a value per head, and attention is the usual one. A product is
+//!   D + P long, which pays where many queries share the keys: in a long prefill.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
 
 use super::{
     decoder::Pass,
@@ -15,7 +19,7 @@ use super::{
 use crate::{
     error::Result,
     ops::{
-        attention::{Heads, Scores, attend_latent},
+        attention::{Heads, KeySpan, Scores, attend, attend_latent},
         linear::{Linear, linear, linear_by_head},
         norm::RmsNorm,
         pieces::Pieces,
@@ -25,6 +29,9 @@ use crate::{
 
 /// Epsilon of the norms within: the reference's default, whatever the config says for others.
 const EPS: f32 = 1e-6;
+
+/// New tokens below which latents are never expanded: laying the projections out for it takes longer.
+const FEW: u64 = 32;
 
 /// What a config says about latent attention.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +59,23 @@ pub(crate) struct LatentShape {
 impl LatentShape {
     fn key_dim(&self) -> usize {
         self.nope_dim + self.rope_dim
+    }
+
+    /// Whether a pass over `new` tokens that sees `keys` of them and those before takes fewer multiplications
+    /// expanded than absorbed, and no more memory.
+    fn expands(&self, new: usize, keys: usize) -> bool {
+        let size = |n: usize| n as u64;
+        let (new, keys, rank, nope) = (size(new), size(keys), size(self.rank), size(self.nope_dim));
+        let (rope, value) = (size(self.rope_dim), size(self.value_dim));
+        // Products of queries and keys, of a head.
+        let pairs = new * (2 * keys - new + 1) / 2;
+        let projecting = |tokens: u64| tokens * rank * (nope + value);
+        let fewer = projecting(keys) + pairs * (nope + rope + value)
+            < projecting(new) + pairs * (2 * rank + rope);
+        // Columns of a head: queries in two parts and whole, keys and values as products and as heads; against
+        // queries and what they attend to, twice.
+        let made = 3 * new * (nope + rope) + keys * (3 * nope + rope + 2 * value);
+        new >= FEW && fewer && made <= 2 * new * (2 * rank + rope)
     }
 
     fn projection(
@@ -183,10 +207,9 @@ pub(crate) struct LatentAttention {
 
 impl Mix for LatentAttention {
     fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let LatentShape { heads, rank, rope_dim, .. } = self.shape;
+        let LatentShape { rank, rope_dim, .. } = self.shape;
         let (batch, seq) = (pass.batch, pass.seq);
-        let (plain, turned) =
-            (Heads::default(), Heads { norm: None, rotation: pass.rotations.first() });
+        let turned = Heads { norm: None, rotation: pass.rotations.first() };
 
         let latent = self.kv_latent.forward(x.clone());
         let normed = Heads { norm: Some(&self.kv_norm), rotation: None };
@@ -197,24 +220,113 @@ impl Mix for LatentAttention {
             ],
             3,
         );
+        let (latents, span) = pass.cache.extend_latent(self.index, keys);
 
         let x = match &self.q_latent {
             None => x,
             Some((project, norm)) => norm.forward(project.forward(x)),
         };
-        let absorbed = linear_by_head(linear(x.clone(), &self.q_nope), &self.absorb);
-        let rotated = linear(x, &self.q_rope);
-        let queries = Tensor::cat(
-            vec![
-                plain.split(&absorbed, 0..heads * rank, [batch, heads, seq, rank]),
-                turned.split(&rotated, 0..heads * rope_dim, [batch, heads, seq, rope_dim]),
-            ],
-            3,
-        );
+        let attended = match self.shape.expands(seq, span.len) {
+            true => self.expanded(x, latents, &span, pass),
+            false => self.absorbed(x, latents, &span, pass),
+        };
+        self.out.forward(attended)
+    }
+}
 
-        let (latents, span) = pass.cache.extend_latent(self.index, keys);
+impl LatentAttention {
+    /// Attention over the latents `[B, 1, C, R + P]` themselves: `[T, N Dv]`, for the inputs `x [T, *]` of queries.
+    fn absorbed(
+        &self,
+        x: Tensor<2>,
+        latents: Tensor<4>,
+        span: &KeySpan,
+        pass: &Pass<'_>,
+    ) -> Tensor<2> {
+        let absorbed = linear_by_head(linear(x.clone(), &self.q_nope), &self.absorb);
+        let queries = self.queries(x, &absorbed, self.shape.rank, pass);
         let scores = Scores::scaled(self.shape.scale);
-        let attended = attend_latent(queries, latents, rank, &span, &scores);
-        self.out.forward(linear_by_head(attended, &self.values))
+        let attended = attend_latent(queries, latents, self.shape.rank, span, &scores);
+        linear_by_head(attended, &self.values)
+    }
+
+    /// The same over keys and values of every head. The cache returned the latents in order, no more than are seen.
+    fn expanded(
+        &self,
+        x: Tensor<2>,
+        latents: Tensor<4>,
+        span: &KeySpan,
+        pass: &Pass<'_>,
+    ) -> Tensor<2> {
+        let LatentShape { heads, rank, nope_dim, rope_dim, value_dim, .. } = self.shape;
+        let (batch, keys) = (pass.batch, span.len);
+        let nope = linear(x.clone(), &self.q_nope);
+        let queries = self.queries(x, &nope, nope_dim, pass);
+
+        let latent = latents.clone().slice(s![.., .., .., 0..rank]).reshape([batch * keys, rank]);
+        let shared = latents.slice(s![.., .., .., rank..rank + rope_dim]);
+        let of_heads = |weight: Pieces<2>, dim: usize| {
+            let all = linear(latent.clone(), &weight);
+            Heads::default().split(&all, 0..heads * dim, [batch, heads, keys, dim])
+        };
+        let by_rows = |piece: Tensor<3>| {
+            let [heads, rows, columns] = piece.dims();
+            piece.reshape([heads * rows, columns])
+        };
+        let own = of_heads(self.absorb.map(|piece| by_rows(piece.swap_dims(1, 2))), nope_dim);
+        let values = of_heads(self.values.map(by_rows), value_dim);
+        let shared = shared.expand([batch, heads, keys, rope_dim]);
+        let keys = Tensor::cat(vec![own, shared], 3);
+        attend(queries, keys, values, span, &Scores::scaled(self.shape.scale))
+    }
+
+    /// Queries `[B, N, S, part + P]`: `part` columns per head of `first [T, N part]`, and those that turn.
+    fn queries(&self, x: Tensor<2>, first: &Tensor<2>, part: usize, pass: &Pass<'_>) -> Tensor<4> {
+        let LatentShape { heads, rope_dim, .. } = self.shape;
+        let rotated = linear(x, &self.q_rope);
+        let turned = Heads { norm: None, rotation: pass.rotations.first() };
+        let dims = |dim: usize| [pass.batch, heads, pass.seq, dim];
+        let both = vec![
+            Heads::default().split(first, 0..heads * part, dims(part)),
+            turned.split(&rotated, 0..heads * rope_dim, dims(rope_dim)),
+        ];
+        Tensor::cat(both, 3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_passes_of_deepseek_v3_expand() {
+        let shape = LatentShape {
+            hidden: 7168,
+            heads: 128,
+            q_rank: Some(1536),
+            rank: 512,
+            nope_dim: 128,
+            rope_dim: 64,
+            value_dim: 128,
+            bias: false,
+            scale: 1.0,
+        };
+        for (new, keys, expands) in [
+            (1, 1, false),
+            (31, 31, false),
+            (32, 32, true),
+            (4096, 4096, true),
+            (512, 1024, true),
+            // What is cached would be expanded for few.
+            (1, 4096, false),
+            (64, 4096, false),
+            // It would take more memory than all there is.
+            (512, 100_000, false),
+        ] {
+            assert_eq!(shape.expands(new, keys), expands, "{new} of {keys}");
+        }
+        // As in the smallest fixtures: latents that are hardly smaller.
+        let shape = LatentShape { rank: 16, nope_dim: 16, rope_dim: 8, value_dim: 16, ..shape };
+        assert!(!shape.expands(200, 200));
     }
 }

@@ -71,14 +71,15 @@ impl PackedShape {
         // Where row r of `[gate | up]` lies among the interleaved ones.
         let interleaved = move |r: usize| if r < inner { 2 * r } else { 2 * (r - inner) + 1 };
         let gate_up_shape = [experts, 2 * inner, hidden];
-        let gate_up = match w.in_mxfp4(GATE_UP) {
+        let (gate_up, down) = (w.in_mxfp4(GATE_UP, hidden)?, w.in_mxfp4(DOWN, inner)?);
+        let gate_up = match gate_up {
             true => w.mxfp4(GATE_UP, gate_up_shape, interleaved)?,
             false => {
                 let stored = w.stored(GATE_UP, &[experts, hidden, 2 * inner])?;
                 w.upload(stored.transposed(hidden, 2 * inner, interleaved), gate_up_shape)?
             }
         };
-        let down = match w.in_mxfp4(DOWN) {
+        let down = match down {
             true => w.mxfp4(DOWN, [experts, hidden, inner], |row| row)?,
             false => {
                 let stored = w.stored(DOWN, &[experts, inner, hidden])?;

@@ -144,9 +144,9 @@ impl<'a> Weights<'a> {
         self.loader.upload(values, shape)
     }
 
-    /// Whether a weight is stored in MXFP4.
-    pub(crate) fn in_mxfp4(&self, name: &str) -> bool {
-        self.loader.in_mxfp4(&self.name(name))
+    /// Whether a weight is stored in MXFP4; see [`Loader::in_mxfp4`].
+    pub(crate) fn in_mxfp4(&self, name: &str, columns: usize) -> Result<bool> {
+        self.loader.in_mxfp4(&self.name(name), columns)
     }
 
     /// A weight stored in MXFP4; see [`Loader::mxfp4`].
@@ -162,6 +162,11 @@ impl<'a> Weights<'a> {
     /// The output head, which lies beside the decoder.
     pub(crate) fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Pieces<D>> {
         self.loader.head(name, shape)
+    }
+
+    /// See [`Loader::tied_head`].
+    pub(crate) fn tied_head(&self, name: &str, embedding: &str) -> Result<()> {
+        self.loader.tied_head(name, &self.name(embedding))
     }
 
     fn named(&self, parts: &[(&str, usize)]) -> Vec<(String, usize)> {

@@ -72,6 +72,9 @@ const TENSORS: &[(&str, &str)] = &[
     (".weight_scale", "FP8 or INT8 with one scale per tensor or row"),
 ];
 
+/// The one architecture whose published checkpoints are in MXFP4, and whose experts are read from it.
+const MXFP4_ARCHITECTURE: &str = "GptOssForCausalLM";
+
 /// A quantised format that is decoded while loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantisation {
@@ -127,8 +130,15 @@ pub(crate) fn take_quantisation(
         let method = text(settings, "quant_algo").unwrap_or_else(|| "an unnamed format".into());
         return Err(refused(&method, format!("`{key}` without quant_method")));
     };
-    let quantisation = match (method.as_str(), settings.get("weight_block_size")) {
-        ("mxfp4", _) => Quantisation::Mxfp4,
+    let block = settings.get("weight_block_size").filter(|block| !block.is_null());
+    let quantisation = match (method.as_str(), block) {
+        ("mxfp4", _) => match config.get("architectures").and_then(|list| list.get(0)) {
+            Some(Value::String(other)) if other != MXFP4_ARCHITECTURE => {
+                let seen = format!("`{key}.quant_method` = \"mxfp4\" of a {other}");
+                return Err(refused("MXFP4 outside gpt-oss", seen));
+            }
+            _ => Quantisation::Mxfp4,
+        },
         ("fp8", Some(block)) if text(settings, "fmt").is_none_or(|fmt| fmt == "e4m3") => {
             match serde_json::from_value::<[usize; 2]>(block.clone()) {
                 Ok(block) if !block.contains(&0) => Quantisation::Fp8Blocks { block },
@@ -226,7 +236,7 @@ mod tests {
         }});
         let fp8 = Quantisation::Fp8Blocks { block: [128, 128] };
         assert_eq!(take(deepseek).unwrap(), Some(fp8));
-        let gpt_oss = json!({"quantization_config": {
+        let gpt_oss = json!({"architectures": ["GptOssForCausalLM"], "quantization_config": {
             "modules_to_not_convert": ["model.layers.*.self_attn"], "quant_method": "mxfp4",
         }});
         assert_eq!(take(gpt_oss).unwrap(), Some(Quantisation::Mxfp4));
@@ -242,6 +252,17 @@ mod tests {
             (method("compressed-tensors"), "compressed-tensors"),
             (method("exl2"), "EXL2"),
             (method("fp8"), "FP8 without blocks"),
+            (
+                json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": null}}),
+                "FP8 without blocks",
+            ),
+            (
+                json!({
+                    "architectures": ["MixtralForCausalLM"],
+                    "quantization_config": {"quant_method": "mxfp4"},
+                }),
+                "MXFP4 outside gpt-oss (`quantization_config.quant_method` = \"mxfp4\" of a Mixtral",
+            ),
             (method("quip#"), "quip#"),
             (json!({"quantization_config": {"bits": 4}}), "unnamed"),
             (json!({"quantization_config": {"quant_algo": "NVFP4"}}), "NVFP4"),

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 use burn::tensor::{Device, Tensor};
@@ -26,6 +26,9 @@ use crate::{
 /// Bytes read and converted at a time. What a load holds beside the weights is two such pieces.
 const PIECE: usize = 16 << 20;
 
+/// Ends of the names of tensors that follow from the config and that older checkpoints hold nevertheless.
+const DERIVED: &[&str] = &[".rotary_emb.inv_freq"];
+
 /// Told after every piece read: bytes so far and in all.
 pub type LoadProgress<'a> = &'a dyn Fn(u64, u64);
 
@@ -40,6 +43,8 @@ pub struct Loader<'a> {
     device: Device,
     dtype: DType,
     hashes: RefCell<BTreeMap<String, blake3::Hash>>,
+    /// Full names of tensors that say again what others say.
+    copies: RefCell<HashSet<String>>,
     bytes: Cell<u64>,
     largest: Cell<u64>,
     read: Cell<u64>,
@@ -93,6 +98,7 @@ impl<'a> Loader<'a> {
             device: device.clone(),
             dtype,
             hashes: RefCell::default(),
+            copies: RefCell::default(),
             bytes: Cell::new(0),
             largest: Cell::new(0),
             read: Cell::new(0),
@@ -175,10 +181,31 @@ impl<'a> Loader<'a> {
     ///
     /// As [`Loader::weight`].
     pub fn head<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Pieces<D>> {
-        let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
-        let beside = beside.strip_suffix("model.").unwrap_or(beside);
-        let values = self.full(format!("{beside}{name}"), &shape, self.dtype)?;
+        let values = self.full(self.beside(name), &shape, self.dtype)?;
         self.upload(values, shape)
+    }
+
+    /// Accepts an output head that is stored although the model's head is its embedding, if it is the same to
+    /// the last byte; of another one [`Loader::finish`] says that it is unexpected.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read.
+    pub fn tied_head(&self, name: &str, embedding: &str) -> Result<()> {
+        let name = self.beside(name);
+        let embedding = self.tensors.get(&format!("{}{embedding}", self.prefix));
+        if let (Some(head), Some(embedding)) = (self.tensors.get(&name), embedding)
+            && same(*head, *embedding)?
+        {
+            self.copies.borrow_mut().insert(name);
+        }
+        Ok(())
+    }
+
+    /// The full name of a tensor that lies beside the decoder.
+    fn beside(&self, name: &str) -> String {
+        let beside = self.prefix.strip_suffix("language_model.").unwrap_or(self.prefix);
+        format!("{}{name}", beside.strip_suffix("model.").unwrap_or(beside))
     }
 
     fn append_stack(
@@ -197,12 +224,17 @@ impl<'a> Loader<'a> {
     /// [`ModelError::UnexpectedTensor`] with the first such tensor and how many more there are.
     pub fn finish(self, skip: impl Fn(&str) -> bool) -> Result<WeightsSummary> {
         let hashes = self.hashes.into_inner();
+        let copies = self.copies.into_inner();
         let cut = |name: &str| self.checkpoint.layers.is_some_and(|layers| layers.cuts(name));
+        let known = |name: &str| {
+            let derived = DERIVED.iter().any(|end| name.ends_with(end));
+            derived || copies.contains(name) || skip(name) || cut(name)
+        };
         let mut unexpected: Vec<&str> = self
             .tensors
             .keys()
             .map(String::as_str)
-            .filter(|name| !hashes.contains_key(*name) && !skip(name) && !cut(name))
+            .filter(|name| !hashes.contains_key(*name) && !known(name))
             .collect();
         unexpected.sort_unstable();
         if let Some(name) = unexpected.first() {
@@ -237,10 +269,28 @@ impl<'a> Loader<'a> {
         self.values(name, shape, self.dtype)
     }
 
-    /// Whether this weight is stored in MXFP4: the config says so, or its blocks are there.
-    pub(crate) fn in_mxfp4(&self, name: &str) -> bool {
-        self.checkpoint.quantisation == Some(Quantisation::Mxfp4)
-            || self.tensors.contains_key(&format!("{}{name}_blocks", self.prefix))
+    /// Whether this weight is stored in MXFP4: its blocks are there, or the config says so and it is not there
+    /// itself. Checkpoints that were converted to bf16 may still carry the config of their origin.
+    ///
+    /// # Errors
+    ///
+    /// It is, and its rows of `columns` values are not made of whole blocks.
+    pub(crate) fn in_mxfp4(&self, name: &str, columns: usize) -> Result<bool> {
+        let name = format!("{}{name}", self.prefix);
+        let stored = |name: &str| self.tensors.contains_key(name);
+        let named = self.checkpoint.quantisation == Some(Quantisation::Mxfp4);
+        if !stored(&format!("{name}_blocks")) && (!named || stored(&name)) {
+            return Ok(false);
+        }
+        match columns.is_multiple_of(mxfp4::BLOCK) {
+            true => Ok(true),
+            false => Err(ModelError::Config {
+                path: self.checkpoint.config_path().to_owned(),
+                key: name,
+                expected: format!("rows of a multiple of {} values, as MXFP4 has", mxfp4::BLOCK),
+                found: format!("rows of {columns}"),
+            }),
+        }
     }
 
     /// A weight `[E, rows, columns]` stored in MXFP4 as `name_blocks` and `name_scales`; row i of each expert
@@ -258,7 +308,7 @@ impl<'a> Loader<'a> {
         row: impl Fn(usize) -> usize + Sync,
     ) -> Result<Pieces<3>> {
         let [experts, rows, columns] = shape;
-        let groups = columns.div_ceil(mxfp4::BLOCK);
+        let groups = columns / mxfp4::BLOCK;
         let blocks = format!("{name}_blocks");
         let codes = self.bytes(&blocks, &[experts, rows, groups, mxfp4::BLOCK_BYTES], Dtype::U8)?;
         let scales = self.bytes(&format!("{name}_scales"), &[experts, rows, groups], Dtype::U8)?;
@@ -481,6 +531,25 @@ impl<'a> Loader<'a> {
         self.largest.set(self.largest.get().max(bytes));
         Tensor::from_data(data, (&self.device, dtype))
     }
+}
+
+/// Whether two stored tensors are the same in type, shape and every byte.
+fn same(one: (&Shard, &TensorInfo), other: (&Shard, &TensorInfo)) -> Result<bool> {
+    if one.1.dtype != other.1.dtype || one.1.shape != other.1.shape {
+        return Ok(false);
+    }
+    let len = one.1.data_offsets.1 - one.1.data_offsets.0;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for at in (0..len).step_by(PIECE) {
+        for ((shard, info), piece) in [(one, &mut a), (other, &mut b)] {
+            piece.resize(PIECE.min(len - at), 0);
+            shard.read(info.data_offsets.0 + at, piece)?;
+        }
+        if a != b {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A tensor of the expected shape, located.

@@ -43,7 +43,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a model directory, or the directory around a `.safetensors` file.
+    /// Opens a model directory, or the directory around a `.safetensors` file: that file alone, or all shards
+    /// where it is one of several or their index.
     ///
     /// # Errors
     ///
@@ -70,6 +71,7 @@ impl Checkpoint {
             });
         }
         let is_json = path.is_file() && path.extension().is_some_and(|e| e == "json");
+        let is_config = is_json && !shards::is_index(path);
         if let Some(format) = formats::other_format(path).filter(|_| path.is_file() && !is_json) {
             return Err(ModelError::Format { path: path.to_owned(), format });
         }
@@ -77,7 +79,7 @@ impl Checkpoint {
             true => path.to_owned(),
             false => path.parent().map_or_else(PathBuf::new, Path::to_owned),
         };
-        let config_path = if is_json { path.to_owned() } else { dir.join("config.json") };
+        let config_path = if is_config { path.to_owned() } else { dir.join("config.json") };
         if let Some(format) = formats::other_format_in(&dir).filter(|_| !config_path.exists()) {
             return Err(ModelError::Format { path: path.to_owned(), format });
         }

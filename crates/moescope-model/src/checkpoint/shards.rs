@@ -59,10 +59,19 @@ impl Shard {
 
 /// Finds and maps the files of the checkpoint at `path`, whose directory is `dir`.
 pub(crate) fn open(path: &Path, dir: &Path) -> Result<Vec<Shard>> {
-    if path.is_file() && path.extension().is_none_or(|e| e != "json") {
-        return Ok(vec![Shard::open(path)?]);
+    if path.is_file() && is_index(path) {
+        return open_index(path, dir);
     }
     let index = dir.join(INDEX);
+    if path.is_file() && path.extension().is_none_or(|e| e != "json") {
+        // A shard is no model without the others.
+        let name = path.file_name().and_then(|name| name.to_str());
+        let named = |shards: Vec<String>| shards.iter().any(|shard| Some(shard.as_str()) == name);
+        return match index.is_file() && named(shard_names(&index)?) {
+            true => open_index(&index, dir),
+            false => Ok(vec![Shard::open(path)?]),
+        };
+    }
     if index.is_file() {
         return open_index(&index, dir);
     }
@@ -125,6 +134,12 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
         by_shard.entry(shard.to_owned()).or_default().insert(tensor.clone());
     }
     Ok(by_shard)
+}
+
+/// Whether the path is that of an index, by its name.
+pub(crate) fn is_index(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.ends_with(".safetensors.index.json"))
 }
 
 /// Names of the shards of an index, sorted; whether they are sound is for [`is_plain_name`] to say.

@@ -78,7 +78,6 @@ fn read(checkpoint: &Checkpoint) -> Result<(DecoderShape<PreNormShape<LatentShap
     let decoder = DecoderShape {
         family: FAMILY.name,
         ends: EndsShape::plain(&sizes),
-        context: sizes.context,
         ropes: vec![rope],
         layers: (0..sizes.layers).map(layer).collect(),
         active_embedding: false,

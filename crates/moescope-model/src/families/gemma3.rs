@@ -130,7 +130,6 @@ fn read_text(mut s: Section, tied: Option<bool>) -> Result<DecoderShape<Sandwich
             soft_cap: s.optional_positive("final_logit_softcapping")?,
             ..EndsShape::plain(&sizes)
         },
-        context: sizes.context,
         ropes: ropes(&mut s, &sizes)?,
         layers,
         active_embedding: true,

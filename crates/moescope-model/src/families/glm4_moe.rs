@@ -77,7 +77,6 @@ fn read(checkpoint: &Checkpoint) -> Result<Glm> {
     let shape = DecoderShape {
         family: FAMILY.name,
         ends: EndsShape::plain(&sizes),
-        context: sizes.context,
         ropes: vec![rope],
         layers: (0..sizes.layers).map(layer).collect(),
         active_embedding: false,

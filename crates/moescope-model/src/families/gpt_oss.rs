@@ -80,7 +80,6 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
     Ok(DecoderShape {
         family: FAMILY.name,
         ends: EndsShape::plain(&sizes),
-        context: sizes.context,
         ropes,
         layers,
         active_embedding: false,

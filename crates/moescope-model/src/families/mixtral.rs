@@ -61,7 +61,6 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
     Ok(DecoderShape {
         family: FAMILY.name,
         ends: EndsShape::plain(&sizes),
-        context: sizes.context,
         ropes,
         layers: vec![layer; sizes.layers],
         active_embedding: true,

@@ -81,7 +81,6 @@ fn read(checkpoint: &Checkpoint) -> Result<DecoderShape<PreNormShape<AttentionSh
     Ok(DecoderShape {
         family: FAMILY.name,
         ends: EndsShape::plain(&sizes),
-        context: sizes.context,
         ropes,
         layers,
         active_embedding: true,
@@ -101,7 +100,9 @@ fn sparse_layers(s: &mut Section, layers: usize) -> Result<Vec<bool>> {
 
 /// The sliding window of all layers, if the config switches it on.
 fn window(s: &mut Section) -> Result<Option<usize>> {
-    let window = s.optional_size("sliding_window")?;
+    // To the reference a window that is null is none, and one that is absent has its default size.
+    let absent = !s.has("sliding_window");
+    let window = s.optional_size("sliding_window")?.or(absent.then_some(4096));
     if !s.optional("use_sliding_window")?.unwrap_or(false) {
         s.ignore(&["max_window_layers"]);
         return Ok(None);

@@ -42,6 +42,17 @@ pub enum HubError {
         /// The last reason.
         reason: String,
     },
+    /// What arrived has another hash, twice.
+    #[error(
+        "{url}: what arrives is not the content with the hash {hash}, twice in a row; something between the Hub \
+         and here changes it: try another network or HF_ENDPOINT"
+    )]
+    Content {
+        /// What was asked for.
+        url: String,
+        /// SHA-256, or git's SHA-1, as the Hub names it.
+        hash: String,
+    },
     /// Access is refused.
     #[error(
         "{id}: access refused (HTTP {status}){why}; accept the model's terms on {page}, make a read token on \
@@ -136,6 +147,7 @@ impl HubError {
             self,
             HubError::Network { .. }
                 | HubError::Broken { .. }
+                | HubError::Content { .. }
                 | HubError::Status { .. }
                 | HubError::Denied { .. }
                 | HubError::NotFound { .. }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{
     HubError, HubId, HubOptions, HubProgress,
     cache::{self, RepoCache},
+    content,
     http::{Client, Reply},
     id::is_commit,
     plan::{Plan, RepoFile, RepoInfo},
@@ -114,7 +115,7 @@ impl<'a> Fetcher<'a> {
             lock.lock().map_err(|e| cache::error(&lock_path, e))?;
             if !is_whole(&blob, head.size) {
                 let part = beside(&blob, "part");
-                self.content(&url, &part, head.size, &|bytes| self.report(file, plan, bytes))?;
+                self.checked(&url, &part, &head, &|bytes| self.report(file, plan, bytes))?;
                 fs::rename(&part, &blob).map_err(|e| cache::error(&blob, e))?;
             }
             let _ = fs::remove_file(&lock_path);
@@ -149,6 +150,25 @@ impl<'a> Fetcher<'a> {
             return Err(answer(format!("{size} bytes where the Hub says {told}")));
         }
         Ok(Head { etag: etag.to_owned(), size })
+    }
+
+    /// Writes the content behind `url` to `part` and holds it against its hash; once more from the start where
+    /// it is another, since bytes of an earlier run may have been damaged on the disk.
+    fn checked(
+        &self,
+        url: &str,
+        part: &Path,
+        head: &Head,
+        report: &dyn Fn(u64),
+    ) -> Result<(), HubError> {
+        for _ in 0..2 {
+            self.content(url, part, head.size, report)?;
+            if content::is_of(part, &head.etag).map_err(|e| cache::error(part, e))? {
+                return Ok(());
+            }
+            fs::remove_file(part).map_err(|e| cache::error(part, e))?;
+        }
+        Err(HubError::Content { url: url.to_owned(), hash: head.etag.clone() })
     }
 
     /// Writes the content behind `url` to `part`, going on from what is there, over broken connections.

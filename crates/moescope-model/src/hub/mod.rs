@@ -6,6 +6,7 @@
 //! those tools know.
 
 mod cache;
+mod content;
 mod error;
 mod fetch;
 mod http;
@@ -45,7 +46,7 @@ pub struct Snapshot {
 /// # Errors
 ///
 /// The repository or revision does not exist or needs a token, there is no network and nothing in the cache,
-/// the disk is full, or the repository holds no safetensors.
+/// what arrives is not what the Hub names, the disk is full, or the repository holds no safetensors.
 pub fn snapshot(id: &HubId, need: Need, options: &HubOptions<'_>) -> Result<Snapshot, HubError> {
     let cache = RepoCache::new(options, id);
     let cached = cache.commit(&id.revision);
@@ -101,6 +102,11 @@ fn download(
         plan.add_weights(&repo, &cache.snapshot(&repo.commit).dir, id)?;
         fetcher.fetch(&repo, &mut plan)?;
     }
-    cache.point(&id.revision, &repo.commit)?;
+    // A config alone does not take a branch away from older weights, which can run without network.
+    let whole = |commit: &String| cache.missing(commit, Need::All).is_none();
+    let older = cache.commit(&id.revision).filter(|commit| *commit != repo.commit && whole(commit));
+    if need == Need::All || older.is_none() {
+        cache.point(&id.revision, &repo.commit)?;
+    }
     Ok(cache.snapshot(&repo.commit))
 }

@@ -51,6 +51,12 @@ impl<const D: usize> Pieces<D> {
         all.enumerate().map(move |(index, piece)| (index * each, piece))
     }
 
+    /// The same weight laid out in another way, piece by piece.
+    pub fn map<const E: usize>(&self, each: impl Fn(Tensor<D>) -> Tensor<E>) -> Pieces<E> {
+        let rest = self.rest.iter().cloned().map(&each).collect();
+        Pieces { first: each(self.first.clone()), rest }
+    }
+
     /// One row: `[1, ...]`.
     pub fn row(&self, row: usize) -> Tensor<D> {
         let (index, within) = (row / self.rows_each(), row % self.rows_each());

@@ -410,14 +410,18 @@ fn ropes(s: &mut Section, layers: &[LayerConfig], context: usize) -> Result<[Rop
     Ok(ropes)
 }
 
+/// Width of an expert, as configs spell it now and as the first published ones did.
+const INNER: &[&str] = &["moe_intermediate_size", "expert_intermediate_size"];
+
 fn moe(s: &mut Section) -> Result<Option<MoeConfig>> {
     let enabled = s.optional::<bool>("enable_moe_block")?.unwrap_or(false);
     if !enabled {
-        s.ignore(&["num_experts", "top_k_experts", "moe_intermediate_size"]);
+        s.ignore(&["num_experts", "top_k_experts"]);
+        s.ignore(INNER);
         return Ok(None);
     }
     let (experts, top_k) = experts(s, &["num_experts"], "top_k_experts")?;
-    Ok(Some(MoeConfig { experts, top_k, inner: s.size("moe_intermediate_size")? }))
+    Ok(Some(MoeConfig { experts, top_k, inner: s.size_of(INNER)? }))
 }
 
 fn per_layer(s: &mut Section) -> Result<Option<PerLayerConfig>> {

@@ -196,6 +196,20 @@ impl RopeConfig {
         }
     }
 
+    /// Longest context there are frequencies for: what the config says, or what YaRN or the dynamic kind make
+    /// of the context before them.
+    pub(super) fn extended_context(&self) -> usize {
+        let times = |length: usize, factor: f64| {
+            // No longer than positions can be counted.
+            (length as f64 * factor).min(u32::MAX.into()) as usize
+        };
+        match &self.kind {
+            RopeKind::Yarn(yarn) => self.context.max(times(yarn.original, yarn.factor)),
+            RopeKind::Dynamic { factor } => self.context.max(times(self.context, *factor)),
+            _ => self.context,
+        }
+    }
+
     /// The length of sequence beyond which frequencies change, for kinds that depend on it.
     pub(super) fn changes_beyond(&self) -> Option<usize> {
         match &self.kind {

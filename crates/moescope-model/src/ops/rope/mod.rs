@@ -81,6 +81,11 @@ impl Rope {
         Rope { config, pairing, inv_freq, attention_factor, ready: Arc::default() }
     }
 
+    /// Longest context it is made for.
+    pub fn context(&self) -> usize {
+        self.config.extended_context()
+    }
+
     /// Cosines and sines for positions `start..start + seq`.
     pub fn rotation(&self, start: usize, seq: usize, device: &Device) -> Rotation {
         let pairing = self.pairing;
@@ -273,6 +278,24 @@ mod tests {
         let far = 8.0 * frequencies(&config, Some(9))[1];
         assert!((angles(8, 1) - far).abs() < 1e-6 && (angles(0, 9) - far).abs() < 1e-6);
         assert!((8.0 / 7.0 * near - far).abs() > 1e-3, "{near} {far}");
+    }
+
+    #[test]
+    fn scaling_makes_the_context_longer() {
+        let context = |scaling: Value| {
+            let config = read(json!({"rope_scaling": scaling}), 8, 64).unwrap();
+            Rope::new(config, Pairing::Halves).context()
+        };
+        assert_eq!(context(json!({"type": "default"})), 64);
+        assert_eq!(context(json!({"type": "dynamic", "factor": 4.0})), 256);
+        let yarn = |factor: f64, original: usize| json!({"type": "yarn", "factor": factor, "original_max_position_embeddings": original});
+        assert_eq!(context(yarn(4.0, 32)), 128);
+        // As published configs have it, already multiplied.
+        assert_eq!(context(yarn(4.0, 16)), 64);
+        assert_eq!(context(yarn(2.0, 16)), 64);
+        // Both come from outside.
+        assert_eq!(context(yarn(1e30, 64)), u32::MAX as usize);
+        assert_eq!(context(json!({"type": "dynamic", "factor": 0.5})), 64);
     }
 
     /// Either pairing, whole and partial heads, against the definition.

@@ -2,9 +2,15 @@
 //!
 //! It reads the same config and the same tensors as the crate, and shares no code with it.
 
+mod gemma4;
+mod latent;
+mod rope;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use self::rope::Rope;
 
 /// Weights by full name, row-major.
 pub(crate) type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -24,12 +30,14 @@ pub(crate) struct Computed {
 
 /// Which norms a layer has and where its experts lie.
 struct Style {
-    /// Gemma's: norms after attention and MLP too, `1 + weight`, scaled embedding.
+    /// Gemma's: scaled embedding, GELU, a tied head; of Gemma 3 also norms after attention and MLP.
     gemma: bool,
+    /// What norms add to their weights.
+    offset: f64,
     /// Name of the feed-forward half.
     half: &'static str,
-    /// Gate, up and down of an expert.
-    expert: [&'static str; 3],
+    /// Gate, up and down of an expert; all experts in one tensor where there are none.
+    expert: Option<[&'static str; 3]>,
     /// Sigmoid scores with correction and groups, against softmax.
     sigmoid: bool,
 }
@@ -39,43 +47,71 @@ struct Decoder<'a> {
     weights: &'a Weights,
     style: Style,
     family: &'a str,
+    /// Tokens in each pass; only the dynamic kind of rotary embedding tells.
+    passes: &'a [usize],
 }
 
-/// Runs `ids` through the model of `config`, one of those in the registry but Gemma 4.
+/// Runs `ids` through the model of `config`, one of those in the registry.
 pub(crate) fn forward(config: &Value, weights: &Weights, ids: &[u32]) -> Computed {
+    forward_in(config, weights, ids, &[ids.len()])
+}
+
+/// The same in passes over so many tokens each, the later ones with the keys and values of the earlier.
+pub(crate) fn forward_in(
+    config: &Value,
+    weights: &Weights,
+    ids: &[u32],
+    passes: &[usize],
+) -> Computed {
     let family = config["architectures"][0].as_str().unwrap();
-    let proj = ["gate_proj", "up_proj", "down_proj"];
-    let style = match family {
-        "MixtralForCausalLM" => Style {
-            gemma: false,
-            half: "block_sparse_moe",
-            expert: ["w1", "w3", "w2"],
-            sigmoid: false,
-        },
-        "Gemma3ForCausalLM" => Style { gemma: true, half: "mlp", expert: proj, sigmoid: false },
-        "Glm4MoeForCausalLM" => Style { gemma: false, half: "mlp", expert: proj, sigmoid: true },
-        _ => Style { gemma: false, half: "mlp", expert: proj, sigmoid: false },
+    let usual = Style {
+        gemma: false,
+        offset: 0.0,
+        half: "mlp",
+        expert: Some(["gate_proj", "up_proj", "down_proj"]),
+        sigmoid: false,
     };
-    Decoder { config, weights, style, family }.forward(ids)
+    let style = match family {
+        "MixtralForCausalLM" => {
+            Style { half: "block_sparse_moe", expert: Some(["w1", "w3", "w2"]), ..usual }
+        }
+        "Gemma3ForCausalLM" => Style { gemma: true, offset: 1.0, ..usual },
+        "Gemma4ForCausalLM" => Style { gemma: true, ..usual },
+        "GptOssForCausalLM" => Style { expert: None, ..usual },
+        "Glm4MoeForCausalLM" | "DeepseekV3ForCausalLM" => Style { sigmoid: true, ..usual },
+        _ => usual,
+    };
+    let decoder = Decoder { config, weights, style, family, passes };
+    match family {
+        "Gemma4ForCausalLM" => decoder.gemma4(ids),
+        _ => decoder.forward(ids),
+    }
 }
 
 impl Decoder<'_> {
     fn forward(&self, ids: &[u32]) -> Computed {
         let h = self.size("hidden_size");
-        let scale = if self.style.gemma { (h as f64).sqrt() } else { 1.0 };
-        let table = self.tensor("model.embed_tokens.weight");
-        let mut rows: Vec<Vec<f64>> = ids
-            .iter()
-            .map(|&id| {
-                table[id as usize * h..][..h].iter().map(|&x| f64::from(x) * scale).collect()
-            })
-            .collect();
+        let mut rows = self.embed(ids, if self.style.gemma { (h as f64).sqrt() } else { 1.0 });
         let (mut hidden, mut routed) = (vec![rows.concat()], Vec::new());
         for layer in 0..self.size("num_hidden_layers") {
             rows = self.layer(layer, rows, &mut routed);
             hidden.push(rows.concat());
         }
         hidden.pop();
+        self.end(rows, hidden, routed)
+    }
+
+    fn embed(&self, ids: &[u32], scale: f64) -> Vec<Vec<f64>> {
+        let h = self.size("hidden_size");
+        let table = self.tensor("model.embed_tokens.weight");
+        let row = |id: &u32| {
+            table[*id as usize * h..][..h].iter().map(|&x| f64::from(x) * scale).collect()
+        };
+        ids.iter().map(row).collect()
+    }
+
+    /// Final norm and head.
+    fn end(&self, rows: Vec<Vec<f64>>, mut hidden: Vec<Vec<f64>>, routed: Vec<Routed>) -> Computed {
         let rows: Vec<Vec<f64>> =
             rows.iter().map(|row| self.norm("model.norm.weight", row)).collect();
         hidden.push(rows.concat());
@@ -88,11 +124,26 @@ impl Decoder<'_> {
         Computed { hidden, logits, routed }
     }
 
+    /// Tokens of the sequence once the pass over this position is done.
+    fn length(&self, position: usize) -> usize {
+        let mut length = 0;
+        for pass in self.passes {
+            length += pass;
+            if position < length {
+                return length;
+            }
+        }
+        panic!("no pass over position {position}")
+    }
+
     fn layer(&self, layer: usize, rows: Vec<Vec<f64>>, routed: &mut Vec<Routed>) -> Vec<Vec<f64>> {
         let at = |name: &str| format!("model.layers.{layer}.{name}");
         let norm = |name: &str, row: &[f64]| self.norm(&at(&format!("{name}.weight")), row);
         let normed: Vec<_> = rows.iter().map(|row| norm("input_layernorm", row)).collect();
-        let mut attended = self.attention(layer, &normed);
+        let mut attended = match self.family {
+            "DeepseekV3ForCausalLM" => self.latent_attention(layer, &normed),
+            _ => self.attention(layer, &normed),
+        };
         if self.style.gemma {
             attended = attended.iter().map(|row| norm("post_attention_layernorm", row)).collect();
         }
@@ -111,8 +162,12 @@ impl Decoder<'_> {
                         let chosen = self.route(&half, &x);
                         let mut y = vec![0.0; x.len()];
                         for &(expert, weight) in &chosen {
-                            let name = format!("{half}.experts.{expert}");
-                            let out = self.mlp(&name, self.style.expert, &x);
+                            let out = match self.style.expert {
+                                Some(parts) => {
+                                    self.mlp(&format!("{half}.experts.{expert}"), parts, &x)
+                                }
+                                None => self.packed_expert(&half, expert, &x),
+                            };
                             y.iter_mut().zip(out).for_each(|(y, out)| *y += weight * out);
                         }
                         choices.push(chosen);
@@ -142,7 +197,11 @@ impl Decoder<'_> {
         let c = self.config;
         match self.family {
             "Gemma3ForCausalLM" => false,
-            "Glm4MoeForCausalLM" => layer as u64 >= c["first_k_dense_replace"].as_u64().unwrap(),
+            "Glm4MoeForCausalLM" | "DeepseekV3ForCausalLM" => {
+                let step = c["moe_layer_freq"].as_u64().unwrap_or(1);
+                let first = c["first_k_dense_replace"].as_u64().unwrap();
+                layer as u64 >= first && (layer as u64).is_multiple_of(step)
+            }
             "Qwen3MoeForCausalLM" => {
                 let step = c["decoder_sparse_step"].as_u64().unwrap_or(1);
                 let dense = c["mlp_only_layers"].as_array();
@@ -156,7 +215,8 @@ impl Decoder<'_> {
     /// Experts of a token and their weights, the best first.
     fn route(&self, half: &str, x: &[f64]) -> Vec<(usize, f64)> {
         let c = self.config;
-        let logits = self.linear(&format!("{half}.gate"), x);
+        let packed = self.style.expert.is_none();
+        let logits = self.linear(&format!("{half}.{}", if packed { "router" } else { "gate" }), x);
         let k = c["num_experts_per_tok"].as_u64().unwrap() as usize;
         let scores: Vec<f64> = match self.style.sigmoid {
             true => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
@@ -166,8 +226,10 @@ impl Decoder<'_> {
         if self.style.sigmoid {
             let correction = self.tensor(&format!("{half}.gate.e_score_correction_bias"));
             choice.iter_mut().zip(correction).for_each(|(s, c)| *s += f64::from(*c));
-            let groups = c["n_group"].as_u64().unwrap_or(1) as usize;
-            let kept = c["topk_group"].as_u64().unwrap_or(1) as usize;
+            // Of eight groups four, where DeepSeek-V3 does not say.
+            let (all, four) = if self.family == "DeepseekV3ForCausalLM" { (8, 4) } else { (1, 1) };
+            let groups = c["n_group"].as_u64().unwrap_or(all) as usize;
+            let kept = c["topk_group"].as_u64().unwrap_or(four) as usize;
             let size = choice.len() / groups;
             let merit: Vec<f64> = choice
                 .chunks(size)
@@ -180,10 +242,12 @@ impl Decoder<'_> {
         let chosen = &order(&choice)[..k];
         let sum: f64 = chosen.iter().map(|&e| scores[e]).sum();
         let renormalise = match self.family {
-            "MixtralForCausalLM" => true,
+            "MixtralForCausalLM" | "GptOssForCausalLM" => true,
+            "DeepseekV3ForCausalLM" => c["norm_topk_prob"].as_bool().unwrap_or(true),
             _ => c["norm_topk_prob"].as_bool().unwrap(),
         };
-        let factor = c["routed_scaling_factor"].as_f64().unwrap_or(1.0);
+        let usual = if self.family == "DeepseekV3ForCausalLM" { 2.5 } else { 1.0 };
+        let factor = c["routed_scaling_factor"].as_f64().unwrap_or(usual);
         let weight = |e: usize| factor * scores[e] / if renormalise { sum } else { 1.0 };
         chosen.iter().map(|&e| (e, weight(e))).collect()
     }
@@ -192,21 +256,26 @@ impl Decoder<'_> {
         let c = self.config;
         let at = |name: &str| format!("model.layers.{layer}.self_attn.{name}");
         let heads = self.size("num_attention_heads");
-        let kv_heads = c["num_key_value_heads"].as_u64().map_or(heads, |n| n as usize);
         let dim = c["head_dim"].as_u64().map_or(self.size("hidden_size") / heads, |d| d as usize);
-        let sliding = self.style.gemma && c["layer_types"][layer] == "sliding_attention";
+        let sliding = match c["layer_types"].as_array() {
+            Some(types) => types[layer] == "sliding_attention",
+            // Of the one family here that has a pattern of its own.
+            None => layer.is_multiple_of(2),
+        };
         let window = match self.family {
             "MixtralForCausalLM" => c["sliding_window"].as_u64(),
             "Qwen3MoeForCausalLM" if c["use_sliding_window"] == true => {
                 c["sliding_window"].as_u64()
             }
-            "Gemma3ForCausalLM" if sliding => c["sliding_window"].as_u64(),
+            "Gemma3ForCausalLM" | "GptOssForCausalLM" if sliding => c["sliding_window"].as_u64(),
             _ => None,
         };
         let rope = match self.style.gemma {
             false => &c["rope_parameters"],
             true => &c["rope_parameters"][c["layer_types"][layer].as_str().unwrap()],
         };
+        let context = self.size("max_position_embeddings");
+        let rope = Rope { rope, context, neighbours: false };
         let over_all = self.family == "OlmoeForCausalLM";
         let clip = c["clip_qkv"].as_f64().unwrap_or(f64::INFINITY);
         // Heads of a projection, normalised, clamped and turned.
@@ -223,7 +292,10 @@ impl Decoder<'_> {
                         Some(norm) if !over_all => self.norm(norm, head),
                         _ => head.to_vec(),
                     };
-                    if turn { rotate(head, position, rope) } else { head }
+                    match turn {
+                        true => rope.turn(head, position, self.length(position)),
+                        false => head,
+                    }
                 };
                 all.chunks(dim).map(head).collect()
             };
@@ -236,38 +308,54 @@ impl Decoder<'_> {
             true => c["query_pre_attn_scalar"].as_f64().unwrap().powf(-0.5),
             false => (dim as f64).powf(-0.5),
         };
-        (0..rows.len())
-            .map(|t| {
-                let first = window.map_or(0, |window| (t + 1).saturating_sub(window as usize));
-                let mut all = Vec::new();
-                for (n, q) in q[t].iter().enumerate() {
-                    let of = n / (heads / kv_heads);
-                    let scores: Vec<f64> = (first..=t).map(|s| scale * dot(q, &k[s][of])).collect();
-                    let mut out = vec![0.0; dim];
-                    for (p, s) in softmax(&scores).iter().zip(first..=t) {
-                        out.iter_mut().zip(&v[s][of]).for_each(|(out, v)| *out += p * v);
-                    }
-                    all.extend(out);
-                }
-                self.linear(&at("o_proj"), &all)
-            })
+        let sinks = self.weights.get(&at("sinks")).map(|(_, sinks)| sinks.as_slice());
+        attend(&q, &k, &v, scale, window.map(|window| window as usize), sinks)
+            .iter()
+            .map(|row| self.linear(&at("o_proj"), row))
             .collect()
     }
 
-    fn mlp(&self, name: &str, parts: [&str; 3], x: &[f64]) -> Vec<f64> {
-        let [gate, up, down] = parts.map(|part| format!("{name}.{part}"));
-        let act = |x: f64| match self.style.gemma {
+    /// An expert of gpt-oss: gate and up projection interleaved column by column, clamped, with biases.
+    fn packed_expert(&self, half: &str, expert: usize, x: &[f64]) -> Vec<f64> {
+        let c = self.config;
+        let alpha = c["swiglu_alpha"].as_f64().unwrap_or(1.702);
+        let limit = c["swiglu_limit"].as_f64().unwrap_or(7.0);
+        let (h, inner) = (x.len(), self.size("intermediate_size"));
+        // Column `j` of the expert's matrix `[inputs, columns]`, and its bias.
+        let column = |name: &str, j: usize, columns: usize, x: &[f64]| -> f64 {
+            let name = format!("{half}.experts.{name}");
+            let (weight, bias) = (self.tensor(&name), self.tensor(&format!("{name}_bias")));
+            let at = |i: usize| f64::from(weight[(expert * x.len() + i) * columns + j]);
+            let product: f64 = x.iter().enumerate().map(|(i, x)| at(i) * x).sum();
+            product + f64::from(bias[expert * columns + j])
+        };
+        let gated = |i: usize| {
+            let gate = column("gate_up_proj", 2 * i, 2 * inner, x).min(limit);
+            let up = column("gate_up_proj", 2 * i + 1, 2 * inner, x).clamp(-limit, limit);
+            (up + 1.0) * gate / (1.0 + (-alpha * gate).exp())
+        };
+        let gated: Vec<f64> = (0..inner).map(gated).collect();
+        (0..h).map(|j| column("down_proj", j, h, &gated)).collect()
+    }
+
+    /// What is applied to gates.
+    fn act(&self, x: f64) -> f64 {
+        match self.style.gemma {
             true => {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
                 0.5 * x * (1.0 + inner.tanh())
             }
             false => x / (1.0 + (-x).exp()),
-        };
+        }
+    }
+
+    fn mlp(&self, name: &str, parts: [&str; 3], x: &[f64]) -> Vec<f64> {
+        let [gate, up, down] = parts.map(|part| format!("{name}.{part}"));
         let gated: Vec<f64> = self
             .linear(&gate, x)
             .into_iter()
             .zip(self.linear(&up, x))
-            .map(|(gate, up)| act(gate) * up)
+            .map(|(gate, up)| self.act(gate) * up)
             .collect();
         self.linear(&down, &gated)
     }
@@ -287,13 +375,21 @@ impl Decoder<'_> {
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let offset = if self.style.gemma { 1.0 } else { 0.0 };
         let eps = self.config["rms_norm_eps"].as_f64().unwrap();
-        let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-        let root = (mean + eps).sqrt();
+        self.norm_by(name, x, eps, self.style.offset)
+    }
+
+    fn norm_by(&self, name: &str, x: &[f64], eps: f64, offset: f64) -> Vec<f64> {
         let weight = self.tensor(name);
         assert_eq!(weight.len(), x.len(), "{name}");
+        let root = (mean_square(x) + eps).sqrt();
         x.iter().zip(weight).map(|(x, w)| x / root * (f64::from(*w) + offset)).collect()
+    }
+
+    /// A norm without a weight.
+    fn unit(&self, x: &[f64]) -> Vec<f64> {
+        let root = (mean_square(x) + self.config["rms_norm_eps"].as_f64().unwrap()).sqrt();
+        x.iter().map(|x| x / root).collect()
     }
 
     fn tensor(&self, name: &str) -> &[f32] {
@@ -305,19 +401,30 @@ impl Decoder<'_> {
     }
 }
 
-/// Turns the pairs (i, i + R/2) of the first R dimensions: the default and the linear kind.
-fn rotate(mut head: Vec<f64>, position: usize, rope: &Value) -> Vec<f64> {
-    let fraction = rope["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-    let turning = (head.len() as f64 * fraction) as usize;
-    let factor = rope["factor"].as_f64().unwrap_or(1.0);
-    let theta = rope["rope_theta"].as_f64().unwrap();
-    for i in 0..turning / 2 {
-        let angle = position as f64 / factor * theta.powf(-2.0 * i as f64 / turning as f64);
-        let (sin, cos) = angle.sin_cos();
-        let (a, b) = (head[i], head[i + turning / 2]);
-        (head[i], head[i + turning / 2]) = (a * cos - b * sin, b * cos + a * sin);
-    }
-    head
+/// One query after the other over the keys it sees: `[T][heads * Dv]`. Keys and values may have fewer heads; a
+/// sink is one more score without a value.
+fn attend(
+    queries: &[Vec<Vec<f64>>],
+    keys: &[Vec<Vec<f64>>],
+    values: &[Vec<Vec<f64>>],
+    scale: f64,
+    window: Option<usize>,
+    sinks: Option<&[f32]>,
+) -> Vec<Vec<f64>> {
+    let group = queries[0].len() / keys[0].len();
+    let one = |t: usize, n: usize| {
+        let (of, q) = (n / group, &queries[t][n]);
+        let first = window.map_or(0, |window| (t + 1).saturating_sub(window));
+        let mut scores: Vec<f64> = (first..=t).map(|s| scale * dot(q, &keys[s][of])).collect();
+        scores.extend(sinks.map(|sinks| f64::from(sinks[n])));
+        let mut out = vec![0.0; values[0][of].len()];
+        for (p, s) in softmax(&scores).iter().zip(first..=t) {
+            out.iter_mut().zip(&values[s][of]).for_each(|(out, v)| *out += p * v);
+        }
+        out
+    };
+    let all = |t: usize| (0..queries[t].len()).flat_map(|n| one(t, n)).collect();
+    (0..queries.len()).map(all).collect()
 }
 
 fn softmax(x: &[f64]) -> Vec<f64> {
@@ -340,4 +447,8 @@ fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn mean_square(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64
 }
