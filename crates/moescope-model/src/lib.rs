@@ -41,7 +41,7 @@ pub use dtype::DType;
 pub use error::{ModelError, Result};
 pub use forced::ForcedExperts;
 pub use hub::{HubError, HubId, HubOptions, HubProgress, Need};
-pub use model::{LoadOptions, LogitsFor, MoeModel, check_ids, describe, load, load_within};
+pub use model::{LoadOptions, LogitsFor, MoeModel, check, check_ids, describe, load, load_within};
 pub use observer::{Component, Observer, Routing, Unobserved};
 pub use ops::experts::MoeImpl;
 pub use source::{Local, Source};

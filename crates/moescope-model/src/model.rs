@@ -94,15 +94,30 @@ pub fn load_within(
     demand: &Demand,
     capacity: &Capacity,
 ) -> Result<(Box<dyn MoeModel>, WeightsSummary)> {
-    crate::device::check_dtype(options.device, options.dtype)?;
+    check(checkpoint, options.device, options.dtype, demand, capacity)?;
+    (family_of(checkpoint)?.load)(checkpoint, options)
+}
+
+/// Refuses what [`load_within`] refuses before it reads any tensor; a checkpoint without its weights will do.
+///
+/// # Errors
+///
+/// As [`load_within`], but for those of weights.
+pub fn check(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    dtype: DType,
+    demand: &Demand,
+    capacity: &Capacity,
+) -> Result<()> {
+    crate::device::check_dtype(device, dtype)?;
     check_cut(checkpoint)?;
     let spec = describe(checkpoint)?;
-    let room = Room { dtype: options.dtype, demand: *demand, on_gpu: !on_cpu(options.device) };
     // A config that asks for far more than the files hold is wrong about a shape, which loading names.
     if checkpoint.stored_parameters().is_none_or(|stored| spec.total_parameters() / 2 < stored) {
-        room.check(&spec, capacity)?;
+        Room { dtype, demand: *demand, on_gpu: !on_cpu(device) }.check(&spec, capacity)?;
     }
-    (family_of(checkpoint)?.load)(checkpoint, options)
+    Ok(())
 }
 
 /// Refuses to cut a checkpoint whose layers share a tensor.

@@ -11,11 +11,17 @@ use std::{
 
 use burn::tensor::{Device, DeviceKind, Tensor};
 use moescope_model::{
-    Component, DType, KvCache, LogitsFor, MoeImpl, Observer,
+    Checkpoint, Component, DType, KvCache, LoadOptions, LogitsFor, MoeImpl, Observer,
     footprint::{PassShape, activations},
+    load,
+    ops::logits::log_prob,
 };
+use serde_json::json;
 
-use crate::common::{fixture, ids, load_as, tiny};
+use crate::{
+    capacity::write_config,
+    common::{fixture, ids, load_as, tiny},
+};
 
 /// The system's allocator, and how much it has given out.
 struct Counting;
@@ -115,7 +121,7 @@ fn a_pass_on_flex_stays_within_its_bound() {
                 let logits = model.forward(input, &mut cache, &mut observer, LogitsFor::Last);
                 logits.unwrap();
                 let peak = (PEAK.load(Ordering::Relaxed) - start) as u64;
-                let bound = activations(spec, pass, false).total();
+                let bound = activations(spec, pass, 0, false).total();
                 println!("{name} {pass:?}: {peak} of {bound}");
                 assert!(!observed || peak <= bound + CONSTANT, "{name} {pass:?}: {peak} > {bound}");
                 // A bound that is far off would refuse what fits.
@@ -128,15 +134,64 @@ fn a_pass_on_flex_stays_within_its_bound() {
     }
 }
 
+/// A prompt whose tokens are scored as a recorder scores them, many rows at once: with a large vocabulary
+/// that is more than the pass itself.
+#[test]
+fn scoring_on_flex_stays_within_its_bound() {
+    if !alone("activations::scoring_on_flex_stays_within_its_bound") {
+        return;
+    }
+    let device = Device::flex();
+    // Without and with a cap on the logits.
+    for (folder, rows) in [("qwen3-moe", 100), ("gemma4-moe", 64), ("gemma4-moe", 7)] {
+        let dir = tempfile::tempdir().unwrap();
+        let vocab = 60_000;
+        let sizes = [("vocab_size", json!(vocab)), ("max_position_embeddings", json!(512))];
+        write_config(dir.path(), folder, &sizes);
+        let mut checkpoint = Checkpoint::open_config(dir.path()).unwrap();
+        checkpoint.randomise(1);
+        let (dtype, moe_impl) = (DType::F32, MoeImpl::Selected);
+        let options = LoadOptions { device: &device, dtype, moe_impl, progress: &|_, _| {} };
+        let (model, _) = load(&checkpoint, &options).unwrap();
+        let spec = model.spec();
+        let pass = PassShape::prefill(1, 200);
+        let tokens = tokens(pass, vocab);
+        let mut cache = KvCache::new(spec, 1, pass.new, &device).unwrap();
+        let (input, mut observer) = (ids(&tokens, 1, &device), Kept::default());
+        let start = NOW.load(Ordering::Relaxed);
+        PEAK.store(start, Ordering::Relaxed);
+        let _last = model.forward(input, &mut cache, &mut observer, LogitsFor::Last).unwrap();
+        let normed = observer.normed.take().unwrap();
+        for from in (0..pass.new - 1).step_by(rows) {
+            let to = (from + rows).min(pass.new - 1);
+            let part = normed.clone().slice([from..to, 0..spec.hidden]);
+            log_prob(model.head(part), &tokens[from + 1..to + 1]);
+        }
+        let peak = (PEAK.load(Ordering::Relaxed) - start) as u64;
+        let bound = activations(spec, pass, rows, false).total();
+        let unscored = activations(spec, pass, 0, false).total();
+        println!("{folder} {rows} rows: {peak} of {bound}, {unscored} without");
+        assert!(peak <= bound + CONSTANT, "{folder}: {peak} > {bound}");
+        // Where many rows are scored it is they that take it, and that is counted closely.
+        let closely = peak > unscored && bound <= 2 * peak;
+        assert!(rows < 10 || closely, "{folder}: {peak} of {bound}, {unscored}");
+    }
+}
+
 /// Keeps what a recorder keeps.
 #[derive(Default)]
 struct Kept {
     routing: Vec<moescope_model::Routing>,
+    normed: Option<Tensor<2>>,
 }
 
 impl Observer for Kept {
     fn routed(&mut self, routing: moescope_model::Routing) {
         self.routing.push(routing);
+    }
+
+    fn step_done(&mut self, normed: &Tensor<2>) {
+        self.normed = Some(normed.clone());
     }
 }
 
@@ -184,7 +239,7 @@ fn a_pass_on_wgpu_stays_within_its_bound() {
     let mut watching = Watching { device: &device, kept: Kept::default(), peak: before };
     model.forward(input, &mut cache, &mut watching, LogitsFor::Last).unwrap();
     device.sync().unwrap();
-    let (peak, bound) = (watching.peak - before, activations(spec, pass, true).total());
+    let (peak, bound) = (watching.peak - before, activations(spec, pass, 0, true).total());
     println!("qwen3-moe {pass:?} on wgpu: {peak} of {bound}");
     assert!(peak > 0 && peak <= bound + CONSTANT, "{peak} > {bound}");
 }

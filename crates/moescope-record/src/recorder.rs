@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, Transaction};
-use moescope_model::{MoeModel, Observer, Routing, ops};
+use moescope_model::{MoeModel, Observer, Routing, capacity, ops};
 use moescope_trace::{
     BackgroundWriter,
     columns::{LayerColumns, Phase, RoutingColumns, StepColumns, TokenColumns},
@@ -24,6 +24,8 @@ const PART_ROWS: usize = 1 << 18;
 const PART_SECONDS: f32 = 2.0;
 /// Logits held at once while scoring a prompt.
 const SCORED_LOGITS: usize = 1 << 26;
+/// Rows of logits beyond which scoring more of them at once is no faster.
+const SCORED_ROWS: usize = 512;
 
 /// One forward pass as the recorder needs to know it.
 pub struct Step<'a> {
@@ -55,6 +57,14 @@ pub struct Keep {
     pub output_norms: bool,
 }
 
+/// Rows of logits that are made at once to score a pass over `tokens` tokens, in tensors of at most `limit` bytes:
+/// what [`moescope_model::Demand::scored`] has to count. At least one, if there is anything to score.
+pub fn scored_rows(vocab: usize, tokens: usize, limit: Option<u64>) -> usize {
+    let logits = limit.map_or(SCORED_LOGITS as u64, |bytes| bytes / size_of::<f32>() as u64);
+    let logits = usize::try_from(logits).unwrap_or(SCORED_LOGITS).min(SCORED_LOGITS);
+    (logits / vocab.max(1)).clamp(1, SCORED_ROWS).min(tokens.saturating_sub(1))
+}
+
 /// Fills tables and hands them to the writer, part by part.
 pub struct Recorder<'a> {
     model: &'a dyn MoeModel,
@@ -62,6 +72,8 @@ pub struct Recorder<'a> {
     writer: BackgroundWriter,
     keep: Keep,
     meter: MemoryMeter,
+    /// Bytes of one tensor of the device at most.
+    tensor_limit: Option<u64>,
     pending: Vec<Routing>,
     normed: Option<Tensor<2>>,
     step: u32,
@@ -88,6 +100,7 @@ impl<'a> Recorder<'a> {
             writer,
             keep,
             meter: MemoryMeter::new(model.device()),
+            tensor_limit: capacity::tensor_limit(model.device()),
             pending: Vec::new(),
             normed: None,
             step: 0,
@@ -188,7 +201,7 @@ impl<'a> Recorder<'a> {
         let n = step.tokens.len();
         let Some(normed) = normed.filter(|_| n > 1) else { return Vec::new() };
         let spec = self.model.spec();
-        let (rows, hidden) = ((SCORED_LOGITS / spec.vocab).clamp(1, 512), spec.hidden);
+        let (rows, hidden) = (scored_rows(spec.vocab, n, self.tensor_limit), spec.hidden);
         let chunks = (0..n - 1).step_by(rows).map(|from| {
             let to = (from + rows).min(n - 1);
             let part = normed.clone().slice([from..to, 0..hidden]);
@@ -414,39 +427,4 @@ pub(crate) fn ids(tokens: &[u32], on: &Device) -> Tensor<2, Int> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What no router of numbers can say is an error that names the layer, on any device.
-    #[test]
-    fn a_router_without_numbers_is_refused() {
-        let layout = Layout { experts: 4, top_k: 2, layers: vec![7] };
-        let step = Step {
-            sequence: 0,
-            domain: "d",
-            phase: Phase::Prefill,
-            tokens: &[1],
-            context: 0,
-            first_logprob: None,
-            duration_ns: 1,
-            device_ns: None,
-        };
-        let read = |row: [f32; 6]| {
-            let mut rows = empty_routing(Keep::default());
-            let data = TensorData::new(row.to_vec(), [1, 6]);
-            layout.read(&mut std::iter::once(data), &step, &mut rows).map(|()| rows)
-        };
-        let rows = read([3.0, 0.0, 0.75, 0.25, 0.5, 0.1]).unwrap();
-        assert_eq!((rows.experts, rows.weights), (vec![3, 0], vec![0.75, 0.25]));
-        assert_eq!((rows.entropy, rows.margin), (vec![0.5], vec![0.1]));
-        for row in [
-            [4.0, 0.0, 0.75, 0.25, 0.5, 0.1],
-            [-1.0, 0.0, 0.75, 0.25, 0.5, 0.1],
-            [f32::NAN, 0.0, 0.75, 0.25, 0.5, 0.1],
-            [3.0, 0.0, f32::NAN, 0.25, 0.5, 0.1],
-        ] {
-            let error = read(row).unwrap_err();
-            assert!(matches!(error, RecordError::NoExpert { layer: 7 }), "{error}");
-        }
-    }
-}
+mod tests;

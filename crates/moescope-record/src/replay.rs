@@ -226,4 +226,4 @@ impl Observer for Replaying<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

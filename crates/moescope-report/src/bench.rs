@@ -8,6 +8,7 @@ use moescope_trace::BenchResult;
 use moescope_trace::bench::{BenchRow, Configuration};
 use moescope_trace::manifest;
 
+use crate::data::tagged;
 use crate::format::count;
 use crate::sanitize::short;
 
@@ -78,10 +79,7 @@ impl<'a> Bench<'a> {
 
     /// The name with its labels.
     pub(crate) fn tagged(&self) -> String {
-        if self.tags.is_empty() {
-            return self.name.clone();
-        }
-        format!("{} [{}]", self.name, self.tags.join(", "))
+        tagged(&self.name, &self.tags)
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, Matrix, MetricRow, Pruning, Specialists,
-    StepSeries, Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, Matrix, MetricRow, Pruning,
+    Specialists, StepSeries, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::bench::Configuration;
@@ -261,6 +261,34 @@ impl<'a> Data<'a> {
     }
 }
 
+/// A name with the tags that set its numbers apart: `tiny [partial run, random weights]`.
+pub(crate) fn tagged(name: &str, tags: &[&str]) -> String {
+    if tags.is_empty() {
+        return name.to_owned();
+    }
+    format!("{name} [{}]", tags.join(", "))
+}
+
+/// A tagged name in a width as `measure` says: the name is cut, the tags are kept (shortened where they must
+/// be), since a number must not stand without them.
+pub(crate) fn fitted(
+    name: &str,
+    tags: &[&str],
+    width: f64,
+    measure: impl Fn(&str) -> f64,
+) -> String {
+    let whole = tagged(name, tags);
+    if measure(&whole) <= width || tags.is_empty() {
+        return fit_middle(&whole, width, measure);
+    }
+    let first_words: Vec<&str> =
+        tags.iter().map(|tag| tag.split(' ').next().unwrap_or(tag)).collect();
+    let (tags, short) =
+        (format!(" [{}]", tags.join(", ")), format!(" [{}]", first_words.join(", ")));
+    let tags = if measure(&tags) < width * 0.6 { tags } else { short };
+    format!("{}{tags}", fit_middle(name, width - measure(&tags), measure))
+}
+
 impl<'a> Run<'a> {
     fn new(name: String, at: usize, analysis: &'a Analysis) -> Self {
         let manifest = &analysis.manifest;
@@ -292,25 +320,12 @@ impl<'a> Run<'a> {
 
     /// The name with its tags: `tiny [partial run, random weights]`.
     pub(crate) fn tagged(&self) -> String {
-        if self.tags.is_empty() {
-            return self.name.clone();
-        }
-        format!("{} [{}]", self.name, self.tags.join(", "))
+        tagged(&self.name, &self.tags)
     }
 
-    /// The tagged name in a width as `measure` says: the name is cut, the tags are kept (shortened
-    /// where they must be), since a number must not stand without them.
+    /// The tagged name in a width, as [`fitted`].
     pub(crate) fn fitted(&self, width: f64, measure: impl Fn(&str) -> f64) -> String {
-        let whole = self.tagged();
-        if measure(&whole) <= width || self.tags.is_empty() {
-            return fit_middle(&whole, width, measure);
-        }
-        let tags = format!(" [{}]", self.tags.join(", "));
-        let first_words: Vec<&str> =
-            self.tags.iter().map(|tag| tag.split(' ').next().unwrap_or(tag)).collect();
-        let short = format!(" [{}]", first_words.join(", "));
-        let tags = if measure(&tags) < width * 0.6 { tags } else { short };
-        format!("{}{tags}", fit_middle(&self.name, width - measure(&tags), measure))
+        fitted(&self.name, &self.tags, width, measure)
     }
 
     /// Place among the runs of the report.

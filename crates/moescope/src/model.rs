@@ -59,7 +59,13 @@ impl ModelArgs {
     }
 
     /// The model with its weights: read, fetched where it is on the Hub, or drawn from `seed`.
-    pub(crate) fn open(&self, seed: u64) -> anyhow::Result<Opened> {
+    ///
+    /// Of a model of the Hub, `check` sees the config before weights are fetched.
+    pub(crate) fn open(
+        &self,
+        seed: u64,
+        check: impl Fn(&Checkpoint) -> moescope_model::Result<()>,
+    ) -> anyhow::Result<Opened> {
         if self.random_weights {
             let mut opened = self.describe()?;
             opened.checkpoint.randomise(seed);
@@ -77,7 +83,14 @@ impl ModelArgs {
                 ),
             },
             Source::Path(path) => opened(Local::path(&path), Checkpoint::open),
-            Source::Hub(id) => opened(self.fetch(&id, Need::All)?, Checkpoint::open),
+            Source::Hub(id) => {
+                let described = opened(self.fetch(&id, Need::Config)?, Checkpoint::open_config)?;
+                let described = self.cut(described)?;
+                check(&described.checkpoint)?;
+                // The same commit, even if the branch moves on meanwhile.
+                let commit = described.source.parse().map_err(anyhow::Error::msg)?;
+                opened(self.fetch(&commit, Need::All)?, Checkpoint::open)
+            }
         };
         self.cut(opened?)
     }

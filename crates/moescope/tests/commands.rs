@@ -167,7 +167,7 @@ fn inspect_counts_parameters() {
         json["parts"].as_array().unwrap().iter().map(|p| p["parameters"].as_u64().unwrap()).sum();
     assert_eq!(json["total_parameters"], parts);
     let csv = stdout(&succeed(moescope().arg("inspect").arg(tiny()).args(["--format", "csv"])));
-    assert!(csv.starts_with("part,total,active,bytes,labels\n"), "{csv}");
+    assert!(csv.starts_with("quantity,part,dtype,context,value,labels\n"), "{csv}");
 }
 
 #[test]

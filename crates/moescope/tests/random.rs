@@ -63,6 +63,18 @@ fn a_slice_of_a_large_model_runs_from_its_name() {
         json.contains("\"random weights\"") && json.contains("\"first layers only\""),
         "{json}"
     );
+    let json = printed(&["analyze", "--format", "json"]);
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    for row in rows.as_array().unwrap() {
+        assert!(row["run"].as_str().unwrap().contains(labels), "{row}");
+    }
+    let parquet = dir.path().join("metrics.parquet");
+    printed(&["analyze", "--format", "parquet", "-o", parquet.to_str().unwrap()]);
+    // The file ends with the least and the greatest value of every column, as they are.
+    let bytes = std::fs::read(parquet).unwrap();
+    assert!(bytes.windows(labels.len()).any(|window| window == labels.as_bytes()));
+    let csv = printed(&["analyze", "--format", "csv"]);
+    assert!(csv.lines().skip(1).all(|line| line.contains("random weights")), "{csv}");
     for format in ["simulate", "compare"].map(|command| printed(&[command, "--format", "csv"])) {
         assert!(format.lines().skip(1).all(|line| line.contains("random weights")), "{format}");
     }

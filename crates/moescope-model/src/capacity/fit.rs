@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Capacity, Memory, bytes, large};
+use super::{Capacity, Large, Memory, bytes, large};
 use crate::{
     dtype::DType,
     error::{ModelError, Result},
@@ -21,6 +21,8 @@ pub struct Demand {
     pub context: usize,
     /// Tokens of the longest pass, per sequence: the longest prompt.
     pub prompt: usize,
+    /// Rows of logits made at once after a pass, to score the tokens it processed; 0 is none.
+    pub scored: usize,
 }
 
 impl Demand {
@@ -29,12 +31,22 @@ impl Demand {
         let new = self.prompt.clamp(1, self.context.max(1));
         PassShape { batch: self.batch, new, context: self.context.saturating_sub(new) }
     }
+
+    /// Rows scored at once: a token is scored by the row before it.
+    pub(super) fn scored(&self) -> usize {
+        self.scored.min(self.prompt.saturating_sub(1))
+    }
+
+    /// The same for a shorter context, and prompts no longer than it.
+    fn within(&self, context: usize) -> Self {
+        Demand { context, prompt: self.prompt.min(context), ..*self }
+    }
 }
 
 impl Default for Demand {
     /// One token.
     fn default() -> Self {
-        Demand { batch: 1, context: 1, prompt: 1 }
+        Demand { batch: 1, context: 1, prompt: 1, scored: 0 }
     }
 }
 
@@ -82,14 +94,35 @@ impl Room {
     /// Bytes the model takes.
     pub fn needed(&self, spec: &ModelSpec) -> Needed {
         let Demand { batch, context, .. } = self.demand;
-        let passes =
-            [self.demand.longest_pass(), PassShape::decode(batch, context.saturating_sub(1))];
-        let activations = passes.map(|pass| activations(spec, pass, self.on_gpu).total());
+        let passes = [
+            (self.demand.longest_pass(), self.demand.scored()),
+            (PassShape::decode(batch, context.saturating_sub(1)), 0),
+        ];
+        let activations =
+            passes.map(|(pass, scored)| activations(spec, pass, scored, self.on_gpu).total());
         Needed {
             weights: spec.bytes(self.dtype),
             kv: kv_bytes(spec, batch, context),
             activations: activations[0].max(activations[1]),
         }
+    }
+
+    /// The largest tensor that is never cut: matrices of one expert, keys of a layer, and on a GPU attention
+    /// scores, what the blocks between make, and logits. All other weights are cut where a device asks for it.
+    pub fn largest(&self, spec: &ModelSpec) -> Large {
+        large::largest(spec, self)
+    }
+
+    /// Whether the model fits, as far as the capacity is known.
+    pub fn fits(&self, spec: &ModelSpec, capacity: &Capacity) -> bool {
+        self.too_large(spec, capacity).is_none()
+            && capacity.memory.is_none_or(|memory| self.needed(spec).total() <= memory.bytes)
+    }
+
+    /// The largest tensor that is never cut, where the device does not take it, and what it takes.
+    pub fn too_large(&self, spec: &ModelSpec, capacity: &Capacity) -> Option<(Large, u64)> {
+        let limit = capacity.tensor?;
+        Some((self.largest(spec), limit)).filter(|(tensor, limit)| tensor.bytes > *limit)
     }
 
     /// Refuses what does not fit.
@@ -98,16 +131,9 @@ impl Room {
     ///
     /// [`ModelError::DoesNotFit`] with what would, [`ModelError::TensorTooLarge`].
     pub fn check(&self, spec: &ModelSpec, capacity: &Capacity) -> Result<()> {
-        if let Some(limit) = capacity.tensor
-            && let Some(tensor) = large::largest(spec, self).filter(|tensor| tensor.bytes > limit)
-        {
-            let instead = self.largest_tensors_within(spec, limit);
-            return Err(ModelError::TensorTooLarge {
-                what: tensor.what,
-                bytes: tensor.bytes,
-                limit,
-                instead,
-            });
+        if let Some((Large { what, bytes }, limit)) = self.too_large(spec, capacity) {
+            let instead = self.instead(spec, capacity);
+            return Err(ModelError::TensorTooLarge { what, bytes, limit, instead });
         }
         let Some(memory) = capacity.memory else { return Ok(()) };
         let needed = self.needed(spec);
@@ -119,53 +145,65 @@ impl Room {
             needed,
             memory,
             layers: spec.layers,
-            longest: spec.context,
-            fits: [DType::F32, DType::F16, DType::Bf16]
-                .into_iter()
-                .filter(|dtype| dtype.bytes() <= self.dtype.bytes())
-                .map(|dtype| Room { dtype, ..*self }.fit(spec, memory.bytes))
-                .collect(),
+            fits: self.or_shorter(capacity).map(|room| room.fit(spec, capacity)).collect(),
         })))
     }
 
-    /// What of the model fits `memory` bytes.
-    pub fn fit(&self, spec: &ModelSpec, memory: u64) -> Fit {
-        let with_context = |context: usize| {
-            let prompt = self.demand.prompt.min(context);
-            Room { demand: Demand { context, prompt, ..self.demand }, ..*self }.needed(spec).total()
-        };
+    /// What of the model fits, as far as the capacity is known.
+    pub fn fit(&self, spec: &ModelSpec, capacity: &Capacity) -> Fit {
+        let with = |demand: Demand| Room { demand, ..*self };
         Fit {
             dtype: self.dtype,
-            layers: most(spec.layers, |layers| {
-                self.needed(&spec.first_layers(layers)).total() <= memory
+            layers: most(spec.layers, |layers| self.fits(&spec.first_layers(layers), capacity)),
+            context: most(spec.context, |context| {
+                with(self.demand.within(context)).fits(spec, capacity)
             }),
-            context: most(spec.context, |context| with_context(context) <= memory),
         }
     }
 
-    /// What may be asked for so that no tensor exceeds `limit`.
-    fn largest_tensors_within(&self, spec: &ModelSpec, limit: u64) -> String {
-        let within =
-            |room: Room| large::largest(spec, &room).is_none_or(|tensor| tensor.bytes <= limit);
-        let fits = |demand: Demand| within(Room { demand, ..*self });
-        let Demand { batch, context, prompt } = self.demand;
-        let narrow = [DType::F16, DType::Bf16];
-        let narrower = narrow.into_iter().filter(|dtype| dtype.bytes() < self.dtype.bytes());
-        if let Some(dtype) =
-            narrower.into_iter().find(|dtype| within(Room { dtype: *dtype, ..*self }))
-        {
-            return format!("--dtype {dtype} would fit");
+    /// The same in this type, and in every shorter one of the device.
+    fn or_shorter(&self, capacity: &Capacity) -> impl Iterator<Item = Self> {
+        let (room, own) = (*self, self.dtype);
+        let shorter = capacity.dtypes.iter().filter(move |dtype| dtype.bytes() < own.bytes());
+        std::iter::once(own).chain(shorter).map(move |dtype| Room { dtype, ..room })
+    }
+
+    /// What may be asked for where a tensor is too large.
+    fn instead(&self, spec: &ModelSpec, capacity: &Capacity) -> String {
+        if let Some(room) = self.or_shorter(capacity).find(|room| room.fits(spec, capacity)) {
+            return format!("--dtype {} would fit", room.dtype);
         }
-        let sequences = most(batch, |batch| fits(Demand { batch, context, prompt }));
-        let context =
-            most(context, |context| fits(Demand { batch, context, prompt: prompt.min(context) }));
-        let prompt =
-            most(prompt, |prompt| fits(Demand { batch, context: self.demand.context, prompt }));
-        match (prompt, context, sequences) {
-            (0, 0, 0) => "no context fits; another device is needed".into(),
-            (0, 0, sequences) => format!("{sequences} sequences at once would fit"),
-            (0, context, _) => format!("a context of {context} tokens would fit"),
-            (prompt, ..) => format!("prompts of at most {prompt} tokens would fit"),
+        let rooms = || self.or_shorter(capacity);
+        let less = rooms().find_map(|room| Some((room.dtype, room.less(spec, capacity)?)));
+        match less {
+            Some((dtype, less)) if dtype == self.dtype => return format!("{less} would fit"),
+            Some((dtype, less)) => return format!("{less} would fit, with --dtype {dtype}"),
+            None => {}
+        }
+        let least = rooms().map(|room| Room { demand: Demand::default(), ..room });
+        match least.min_by_key(|room| room.largest(spec).bytes) {
+            Some(room) if room.too_large(spec, capacity).is_some() => format!(
+                "not even one token fits; a device that binds {} is needed, or the CPU (--device flex), which has no such limit",
+                bytes(room.largest(spec).bytes)
+            ),
+            _ => "no shorter prompt or context makes it fit".into(),
+        }
+    }
+
+    /// Which shorter prompts, shorter context, fewer sequences or fewer layers would fit in this type.
+    fn less(&self, spec: &ModelSpec, capacity: &Capacity) -> Option<String> {
+        let demand = self.demand;
+        let fits = |demand: Demand| Room { demand, ..*self }.fits(spec, capacity);
+        let prompt = most(demand.prompt, |prompt| fits(Demand { prompt, ..demand }));
+        let context = most(demand.context, |context| fits(demand.within(context)));
+        let batch = most(demand.batch, |batch| fits(Demand { batch, ..demand }));
+        let layers = most(spec.layers, |layers| self.fits(&spec.first_layers(layers), capacity));
+        match (prompt, context, batch, layers) {
+            (1.., ..) => Some(format!("prompts of at most {prompt} tokens")),
+            (_, 1.., ..) => Some(format!("a context of {context} tokens")),
+            (_, _, 1.., _) => Some(format!("{batch} sequences at once")),
+            (.., 1..) => Some(format!("--layers {layers}")),
+            _ => None,
         }
     }
 }
@@ -195,7 +233,6 @@ pub struct DoesNotFit {
     /// What there is.
     pub memory: Memory,
     layers: usize,
-    longest: usize,
     /// What would fit, by type of the weights.
     pub fits: Vec<Fit>,
 }

@@ -1,28 +1,32 @@
 //! The largest tensors that can't be cut.
 
+use serde::Serialize;
+
 use super::Room;
 use crate::{
     dtype::DType,
     footprint::attention_scores,
-    spec::{ModelSpec, Part, Role},
+    spec::{ModelSpec, Part, Role, TensorSpec},
 };
 
 /// A tensor and its size.
-pub(super) struct Large {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Large {
     /// What it holds; plural.
-    pub(super) what: String,
+    pub what: String,
     /// Bytes.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// The largest of what is never cut: matrices of one expert, keys of a layer, and on a GPU attention scores,
 /// what the blocks between make, and logits. (Weights are cut by rows, experts, heads.)
-pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
+pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Large {
     let demand = room.demand;
     let f32s = |elements: u64| elements.saturating_mul(DType::F32.bytes());
     let large = |what: String, bytes: u64| Large { what, bytes };
     let mut all = Vec::new();
-    let experts = spec.tensors.iter().filter(|t| t.part == Part::Experts && t.role == Role::Matrix);
+    let is_experts = |t: &TensorSpec| t.part == Part::Experts && t.role == Role::Matrix;
+    let experts = spec.tensors.iter().filter(|t| is_experts(t));
     if let Some((tensor, bytes)) = experts
         .map(|tensor| match tensor.shape.as_slice() {
             [experts, ..] if tensor.shape.len() == 3 => {
@@ -55,16 +59,18 @@ pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
             pass.new, pass.batch, pass.context
         );
         all.push(large(what, f32s(scores)));
-        let widest = |layer: u16, top_k: u16, experts: u16| {
-            let of = spec.tensors.iter().filter(|t| {
-                t.layer == Some(layer) && t.part == Part::Experts && t.role == Role::Matrix
-            });
-            let parameters: u64 = of.map(|t| t.parameters()).sum();
+        let mut parameters = vec![0u64; spec.layers];
+        for tensor in spec.tensors.iter().filter(|t| is_experts(t)) {
+            let layer = tensor.layer.and_then(|layer| parameters.get_mut(usize::from(layer)));
+            layer.into_iter().for_each(|sum| *sum = sum.saturating_add(tensor.parameters()));
+        }
+        let widest = spec.moe.iter().map(|moe| {
             // Gate and up projections, 2/3 of the parameters, make 2 I columns, the down projection H.
-            let columns = parameters / u64::from(experts) * 2 / 3 / spec.hidden as u64;
-            u64::from(top_k) * columns.max(spec.hidden as u64)
-        };
-        let widest = spec.moe.iter().map(|moe| widest(moe.layer, moe.top_k, moe.experts)).max();
+            let each = parameters[usize::from(moe.layer)] / u64::from(moe.experts);
+            let columns = each.saturating_mul(2) / 3 / spec.hidden as u64;
+            u64::from(moe.top_k).saturating_mul(columns.max(spec.hidden as u64))
+        });
+        let widest = widest.max();
         let dense = spec.tensors.iter().filter(|t| {
             t.role == Role::Matrix && matches!(t.part, Part::Mlp | Part::SharedExperts)
         });
@@ -74,8 +80,11 @@ pub(super) fn largest(spec: &ModelSpec, room: &Room) -> Option<Large> {
         all.push(large(what, f32s(tokens.saturating_mul(dense.unwrap_or(0)))));
         let what = format!("projections by the experts of {tokens} tokens");
         all.push(large(what, f32s(tokens.saturating_mul(widest.unwrap_or(0)))));
-        let what = format!("logits of {} sequences", demand.batch);
-        all.push(large(what, f32s((demand.batch as u64).saturating_mul(spec.vocab as u64))));
+        let rows = demand.batch.max(demand.scored());
+        let what = format!("logits of {rows} tokens");
+        all.push(large(what, f32s((rows as u64).saturating_mul(spec.vocab as u64))));
     }
-    all.into_iter().max_by_key(|tensor| tensor.bytes)
+    // A model without layers has none.
+    let none = || large("tensors".into(), 0);
+    all.into_iter().max_by_key(|tensor| tensor.bytes).unwrap_or_else(none)
 }

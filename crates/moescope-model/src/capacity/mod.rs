@@ -13,11 +13,15 @@ mod large;
 use std::fmt;
 
 use burn::{backend::DispatchDevice, tensor::Device};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use fit::{Demand, DoesNotFit, Fit, Needed, Room};
+pub use large::Large;
 
-use crate::device::{Adapter, AdapterType};
+use crate::{
+    device::{Adapter, AdapterType},
+    dtype::DType,
+};
 
 /// What a device can hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +30,17 @@ pub struct Capacity {
     pub memory: Option<Memory>,
     /// Bytes of one tensor at most: the largest buffer that can be bound. `None` is no limit.
     pub tensor: Option<u64>,
+    /// Types it can hold weights in.
+    pub dtypes: DTypes,
+}
+
+/// Types of weights a device computes with: f32 and perhaps half as long ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DTypes {
+    /// IEEE half precision.
+    pub f16: bool,
+    /// bfloat16.
+    pub bf16: bool,
 }
 
 /// An amount of memory.
@@ -53,9 +68,9 @@ impl Capacity {
     /// What is known of an open device. Whether a GPU shares the host's memory its adapter tells
     /// ([`Capacity::of_adapter`]); here, what the GPU states as its own counts.
     pub fn of(device: &Device) -> Self {
-        let tensor = tensor_limit(device);
+        let (tensor, dtypes) = (tensor_limit(device), DTypes::of(device));
         let DispatchDevice::Cube(cube) = device.as_dispatch() else {
-            return Capacity { memory: host::free(), tensor };
+            return Capacity { memory: host::free(), tensor, dtypes };
         };
         let client = cube.client();
         let properties = client.properties();
@@ -65,7 +80,7 @@ impl Capacity {
             None => host::free(),
             Some(physical) => physical.pci_address.and_then(card::free).or(stated),
         };
-        Capacity { memory, tensor }
+        Capacity { memory, tensor, dtypes }
     }
 
     /// What is known of an adapter.
@@ -87,8 +102,43 @@ impl Capacity {
     }
 }
 
+impl Default for DTypes {
+    /// All.
+    fn default() -> Self {
+        DTypes { f16: true, bf16: true }
+    }
+}
+
+impl DTypes {
+    /// Those of a device.
+    pub fn of(device: &Device) -> Self {
+        let has = |dtype: DType| device.supports_dtype(dtype.burn());
+        DTypes { f16: has(DType::F16), bf16: has(DType::Bf16) }
+    }
+
+    /// Whether weights can be held in a type.
+    pub const fn has(self, dtype: DType) -> bool {
+        match dtype {
+            DType::F32 => true,
+            DType::F16 => self.f16,
+            DType::Bf16 => self.bf16,
+        }
+    }
+
+    /// All of them, the longest first.
+    pub fn iter(self) -> impl Iterator<Item = DType> {
+        [DType::F32, DType::F16, DType::Bf16].into_iter().filter(move |dtype| self.has(*dtype))
+    }
+}
+
+impl Serialize for DTypes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 /// Bytes of one tensor on a device at most; `None` is no limit.
-pub(crate) fn tensor_limit(device: &Device) -> Option<u64> {
+pub fn tensor_limit(device: &Device) -> Option<u64> {
     match device.as_dispatch() {
         DispatchDevice::Cube(cube) => Some(cube.client().properties().memory.max_page_size),
         _ => None,
@@ -134,6 +184,7 @@ mod tests {
     fn the_host_has_memory_and_no_largest_tensor() {
         let capacity = Capacity::of(&Device::flex());
         assert_eq!(capacity.tensor, None);
+        assert_eq!(capacity.dtypes, DTypes::default());
         let memory = capacity.memory.unwrap();
         assert_eq!(memory.of, MemoryOf::Host);
         assert!(memory.bytes > 1 << 28, "{memory}");

@@ -3,10 +3,11 @@
 use super::PassShape;
 use crate::spec::{KvSpec, ModelSpec, Part, Role};
 
-/// Bytes a pass holds at most beside weights and KV cache, f32.
+/// Bytes a pass, and scoring its tokens after it, hold at most beside weights and KV cache, f32.
 ///
 /// An upper bound by counting: everything one layer makes is taken to be alive at once, in the layer that
-/// makes most, beside the residual stream, the logits and what a recorder keeps of every router.
+/// makes most, beside the residual stream, the logits and what a recorder keeps of every router. Tokens are
+/// scored when the layers are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activations {
     /// The largest layer: attention, or the feed-forward half.
@@ -16,8 +17,10 @@ pub struct Activations {
     pub scores: u64,
     /// Residual stream, per-layer inputs, positions.
     pub stream: u64,
-    /// Logits.
+    /// Logits of the last token of each sequence.
     pub logits: u64,
+    /// Logits of the rows that are scored at once.
+    pub scoring: u64,
     /// Router distributions, experts and weights of all layers, kept until the pass is recorded.
     pub routing: u64,
 }
@@ -25,9 +28,8 @@ pub struct Activations {
 impl Activations {
     /// All of them.
     pub fn total(&self) -> u64 {
-        [self.layer, self.scores, self.stream, self.logits, self.routing]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        let at_once = self.layer.saturating_add(self.scores).max(self.scoring);
+        [at_once, self.stream, self.logits, self.routing].into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -35,8 +37,9 @@ const F32: u64 = 4;
 /// Copies of a tensor alive at once: what made it, itself, and what is made of it.
 const COPIES: u64 = 3;
 
-/// What a pass holds; `on_gpu` counts the attention scores that a GPU's composition materialises.
-pub fn activations(spec: &ModelSpec, pass: PassShape, on_gpu: bool) -> Activations {
+/// What a pass holds that is followed by scoring its tokens, `scored` rows at once; `on_gpu` counts what a GPU's
+/// compositions materialise and the CPU's kernels do not.
+pub fn activations(spec: &ModelSpec, pass: PassShape, scored: usize, on_gpu: bool) -> Activations {
     let tokens = pass.tokens() as u64;
     let hidden = spec.hidden as u64;
     let attention = spec.kv.iter().map(|kv| attention(spec, kv, pass)).max().unwrap_or(0);
@@ -59,6 +62,8 @@ pub fn activations(spec: &ModelSpec, pass: PassShape, on_gpu: bool) -> Activatio
             widest,
         ])),
         logits: times(&[F32, COPIES, pass.batch as u64, spec.vocab as u64]),
+        // The CPU caps and scores logits where they lie.
+        scoring: times(&[F32, if on_gpu { COPIES } else { 1 }, scored as u64, spec.vocab as u64]),
         routing: times(&[F32, tokens, routed.sum()]),
     }
 }

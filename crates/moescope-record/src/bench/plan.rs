@@ -58,6 +58,7 @@ pub fn check_room(
         context: tokens_of(row) as usize,
         // The depth is filled in passes of its own.
         prompt: prompt.max(depth.min(CHUNK)).max(1),
+        scored: 0,
     };
     Room { dtype, demand, on_gpu: !ops::on_cpu(device) }.check(spec, capacity)
 }

@@ -34,7 +34,8 @@ fn layers(spec: &ModelSpec) -> Vec<MoeLayer> {
     own.chain([layer(last, last.layer + 1)]).collect()
 }
 
-fn manifest(layers: &[MoeLayer]) -> Manifest {
+/// A manifest of a run over a model of these layers.
+pub(crate) fn manifest(layers: &[MoeLayer]) -> Manifest {
     serde_json::from_value(json!({
         "schema_version": 1, "run_id": "r", "created_at": "2026-01-01T00:00:00Z", "status": "partial",
         "moescope_version": "0", "git_commit": null, "command": [],

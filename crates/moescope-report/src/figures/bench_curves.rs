@@ -3,17 +3,18 @@
 use super::Caption;
 use super::curves::{Curve, curve_panel, doubling_axis};
 use crate::bench::{Phase, Rate, Vary, test};
-use crate::canvas::{
-    Axis, Canvas, Key, LABEL, Marker, Place, fit_middle, lay_out, legend_in, text_width,
-};
-use crate::data::Data;
+use crate::canvas::{Axis, Canvas, Key, LABEL, Marker, Place, lay_out, legend_in, text_width};
+use crate::data::{Data, fitted, tagged};
 use crate::format::{count, interval, number};
 use crate::palette::Ink;
 use crate::table::Table;
 
 /// One curve: rows that differ in nothing but what the figure varies.
 pub(super) struct Series<'d> {
+    /// Name with the tags of its result.
     pub(super) name: String,
+    untagged: String,
+    tags: &'d [&'static str],
     pub(super) phase: Phase,
     /// Position on the axis and rate, ascending.
     pub(super) points: Vec<(f64, &'d Rate)>,
@@ -42,14 +43,20 @@ pub(super) fn series<'d>(data: &'d Data<'_>, vary: Vary) -> Vec<Series<'d>> {
                 let configuration = row.configuration();
                 let workload = data.workload(configuration);
                 let test = test(configuration, phase, vary) + &workload;
-                let name = match data.benches.len() {
+                let untagged = match data.benches.len() {
                     1 => test,
-                    _ => format!("{}: {test}", bench.tagged()),
+                    _ => format!("{}: {test}", bench.name),
                 };
-                let at = vary.of(row.configuration());
-                match all.iter_mut().find(|known| known.name == name && known.phase == phase) {
-                    Some(known) => known.points.push((at, rate)),
-                    None => all.push(Series { name, phase, points: vec![(at, rate)] }),
+                let point = (vary.of(row.configuration()), rate);
+                let same =
+                    |known: &&mut Series<'_>| known.untagged == untagged && known.phase == phase;
+                match all.iter_mut().find(same) {
+                    Some(known) => known.points.push(point),
+                    None => {
+                        let name = tagged(&untagged, &bench.tags);
+                        let points = vec![point];
+                        all.push(Series { name, untagged, tags: &bench.tags, phase, points });
+                    }
                 }
             }
         }
@@ -103,7 +110,8 @@ pub(super) fn draw(
             .iter()
             .enumerate()
             .map(|(n, series)| {
-                let name = fit_middle(&series.name, room, |text| text_width(text, LABEL));
+                let measure = |text: &str| text_width(text, LABEL);
+                let name = fitted(&series.untagged, series.tags, room, measure);
                 (Key::Mark(Marker::series(n), Ink::series(n)), name)
             })
             .collect();

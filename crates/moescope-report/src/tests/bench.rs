@@ -166,3 +166,33 @@ fn bench_results_make_a_page_of_their_own() {
         markdown.contains("| alone (f32, flex) \\[random weights\\] | pp128, batch\u{a0}1 | 7 |")
     );
 }
+
+/// A figure is also a file of its own, which may be shown without the page around it.
+#[test]
+fn curves_carry_the_labels_of_their_results() {
+    let labelled = |name: &str| {
+        let mut result = result(name);
+        result.fingerprint.model.weights = moescope_trace::manifest::Weights::Random;
+        result.fingerprint.model.rumour = true;
+        result
+    };
+    let long = "a-model-with-a-very-long-name-indeed-";
+    for benches in [
+        vec![labelled("alone")],
+        vec![labelled(&format!("{long}one")), labelled(&format!("{long}two")), result("plain")],
+    ] {
+        let count = benches.len();
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            ReportOptions { out_dir: folder.path().into(), benches, ..Default::default() };
+        render(&[], &[], &[], &options).unwrap();
+        for id in ["bench-batch", "bench-depth", "bench-prompt", "bench-utilisation"] {
+            let path = folder.path().join(format!("figures/{id}.svg"));
+            let svg = std::fs::read_to_string(&path).unwrap();
+            // A legend entry that is cut keeps the first word of each label.
+            let curves = svg.matches("[random weights, rumoured shapes]").count()
+                + svg.matches("[random, rumoured]").count();
+            assert!(curves >= 2.min(count), "{id} of {count} results: {curves} labelled curves");
+        }
+    }
+}

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use moescope_model::{Adapter, AdapterType, Demand, LoadOptions, describe, device, load_within};
+use moescope_model::{
+    Adapter, AdapterType, Checkpoint, Demand, LoadOptions, check, describe, device, load_within,
+};
 use moescope_record::{
     Keep, RunOptions, Sampling, Summary,
     conditions::{Conditions, Subject},
     inject::inject,
     prompts,
+    recorder::scored_rows,
     run::{encode, run},
 };
 use moescope_report::sanitize;
@@ -113,7 +116,12 @@ impl Job<'_> {
     pub(crate) fn record(&self) -> anyhow::Result<(Summary, Vec<String>)> {
         // Before the model, which may have to be fetched.
         let mut prompts = prompts::read(self.prompts)?;
-        let Opened { checkpoint, source } = self.model.open(self.generation.seed)?;
+        let capacity = self.compute.capacity(self.adapter);
+        let target = self.adapter.open();
+        let fits = |checkpoint: &Checkpoint| {
+            check(checkpoint, &target, self.compute.dtype, &Demand::default(), &capacity)
+        };
+        let Opened { checkpoint, source } = self.model.open(self.generation.seed, fits)?;
         let text = self.model.text(&checkpoint)?;
         if let Some(n) = self.per_domain {
             let mut seen = std::collections::HashMap::<String, usize>::new();
@@ -135,14 +143,13 @@ impl Job<'_> {
         if !labels.is_empty() {
             ui::note(format!("{}: {}", self.name, labels.join(", ")));
         }
-        let prompts = encode(&describe(&checkpoint)?, &text, &prompts, self.generation.max_tokens)?;
-        let capacity = self.compute.capacity(self.adapter);
+        let spec = describe(&checkpoint)?;
+        let prompts = encode(&spec, &text, &prompts, self.generation.max_tokens)?;
         if capacity.memory.is_none() {
             ui::note(
                 "the memory of this device is not known; --memory-limit checks a size before loading",
             );
         }
-        let target = self.adapter.open();
         let bar = ui::progress(0, "loading", Unit::Bytes);
         let progress = |read, total| {
             bar.set_length(total);
@@ -156,7 +163,8 @@ impl Job<'_> {
         };
         let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
         let context = longest + self.generation.max_tokens;
-        let demand = Demand { batch: 1, context, prompt: longest };
+        let scored = scored_rows(spec.vocab, longest, capacity.tensor);
+        let demand = Demand { batch: 1, context, prompt: longest, scored };
         let (model, weights) = load_within(&checkpoint, &options, &demand, &capacity)?;
         let model = inject(model, self.injected);
         bar.finish_and_clear();

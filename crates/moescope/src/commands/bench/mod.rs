@@ -17,7 +17,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use moescope_model::{
     Adapter, AdapterType, Capacity, Checkpoint, Demand, LoadOptions, ModelSpec, MoeModel,
-    WeightsSummary, describe, device, load_within,
+    WeightsSummary, check, describe, device, load_within,
 };
 use moescope_record::{
     bench::{
@@ -138,12 +138,15 @@ impl Bench {
             Some(name) => name.clone(),
             None => self.model.name()?,
         };
-        let Opened { checkpoint, source } = self.model.open(self.seed)?;
+        let capacity = self.compute.capacity(&adapter);
+        let fits = |checkpoint: &Checkpoint| {
+            check(checkpoint, &adapter.open(), self.compute.dtype, &Demand::default(), &capacity)
+        };
+        let Opened { checkpoint, source } = self.model.open(self.seed, fits)?;
         let spec = describe(&checkpoint)?;
         let workload = self.workload.open(&checkpoint, &spec, &name, &self)?;
         let rows = self.grid().configurations(workload.name())?;
         check_context(&rows, &spec)?;
-        let capacity = self.compute.capacity(&adapter);
         let mut options = Options {
             samples: self.repetitions,
             seed: self.seed,

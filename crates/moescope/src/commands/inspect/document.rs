@@ -3,7 +3,7 @@
 use moescope_model::footprint::{kv_bytes, kv_bytes_per_token, stored, weights};
 use serde_json::{Value, json};
 
-use super::facts::{Facts, TYPES};
+use super::facts::{Facts, Fitting, TYPES};
 
 pub(super) fn document(facts: &Facts) -> Value {
     let spec = &facts.spec;
@@ -30,11 +30,12 @@ pub(super) fn document(facts: &Facts) -> Value {
             })
         })
     });
-    let fits = TYPES.map(|dtype| {
-        let (needed, fit) = facts.fit(dtype);
+    let fits = facts.capacity.dtypes.iter().map(|dtype| {
+        let Fitting { needed, fit, too_large, .. } = facts.fitting(dtype);
         json!({
             "dtype": dtype, "needed": needed, "needed_bytes": needed.total(),
             "layers": fit.map(|fit| fit.layers), "context": fit.map(|fit| fit.context),
+            "too_large": too_large,
         })
     });
     json!({
@@ -51,6 +52,8 @@ pub(super) fn document(facts: &Facts) -> Value {
         "stored": facts.stored,
         "total_parameters": spec.total_parameters(),
         "active_parameters": spec.active_parameters(),
+        "active_without_embedding": facts.active_without_embedding(),
+        "head_is_embedding": spec.is_tied(),
         "bytes": spec.bytes(facts.dtype),
         "kv_cache": {
             "tokens": spec.context,
@@ -64,7 +67,8 @@ pub(super) fn document(facts: &Facts) -> Value {
             "contexts": reads.collect::<Vec<_>>(),
         },
         "fit": {
-            "device": facts.device, "capacity": facts.capacity, "demand": facts.demand(), "by_dtype": fits,
+            "device": facts.device, "capacity": facts.capacity, "demand": facts.demand(),
+            "by_dtype": fits.collect::<Vec<_>>(),
         },
         "catalog": facts.entry.as_ref().map(|entry| json!({
             "title": entry.title, "hub": entry.hub,

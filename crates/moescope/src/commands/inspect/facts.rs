@@ -2,10 +2,11 @@
 
 use moescope_model::{
     Capacity, DType, Demand, ModelSpec,
-    capacity::{Fit, Needed, Room},
+    capacity::{Fit, Large, Needed, Room},
     catalog::Entry,
     footprint::{Distinct, PassShape, Stored, traffic},
 };
+use moescope_record::recorder::scored_rows;
 
 /// Types weights can be held in that differ in size; f16 takes what bf16 takes.
 pub(super) const TYPES: [DType; 2] = [DType::F32, DType::Bf16];
@@ -48,15 +49,34 @@ impl Facts {
         traffic(&self.spec, dtype, pass, Distinct::Uniform).total()
     }
 
-    /// What the model is asked to hold.
+    /// What the model is asked to hold: what `run` asks for.
     pub(super) fn demand(&self) -> Demand {
-        Demand { batch: 1, context: self.context, prompt: PROMPT.min(self.context) }
+        let prompt = PROMPT.min(self.context);
+        let scored = scored_rows(self.spec.vocab, prompt, self.capacity.tensor);
+        Demand { batch: 1, context: self.context, prompt, scored }
     }
 
-    /// What the model needs, and what of it fits where memory is known.
-    pub(super) fn fit(&self, dtype: DType) -> (Needed, Option<Fit>) {
+    /// What the model needs, and what of it fits.
+    pub(super) fn fitting(&self, dtype: DType) -> Fitting {
         let room = Room { dtype, demand: self.demand(), on_gpu: self.on_gpu };
-        let fit = self.capacity.memory.map(|memory| room.fit(&self.spec, memory.bytes));
-        (room.needed(&self.spec), fit)
+        Fitting {
+            needed: room.needed(&self.spec),
+            fit: self.capacity.memory.map(|_| room.fit(&self.spec, &self.capacity)),
+            too_large: room.too_large(&self.spec, &self.capacity).map(|(tensor, _)| tensor),
+        }
     }
+
+    /// Whether the parameters a token uses are counted without the input embedding, of which it reads one row.
+    pub(super) fn active_without_embedding(&self) -> bool {
+        !self.spec.is_tied() && !self.spec.active_embedding
+    }
+}
+
+/// How a model and a device go together, with its weights in one type.
+pub(super) struct Fitting {
+    pub(super) needed: Needed,
+    /// Where the device's memory is known.
+    pub(super) fit: Option<Fit>,
+    /// A tensor that is never cut and that the device does not take.
+    pub(super) too_large: Option<Large>,
 }

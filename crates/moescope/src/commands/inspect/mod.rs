@@ -1,11 +1,12 @@
 //! `moescope inspect`.
 
+mod csv;
 mod document;
 mod facts;
 mod text;
 
 use clap::Args;
-use moescope_model::{DType, DeviceChoice, ModelSpec, describe, device};
+use moescope_model::{DType, DeviceChoice, describe, device};
 
 use self::facts::Facts;
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) struct Inspect {
     #[command(flatten)]
     model: ModelArgs,
-    /// Type the weights would be held in, where only one is counted (--format csv).
+    /// Type the weights would be held in, where only one is counted (`bytes` of --format json).
     #[arg(long, default_value = "f32", value_name = "f32|f16|bf16")]
     dtype: DType,
     /// Context that reading and fit are counted for; 4096, or the model's longest, by default.
@@ -50,10 +51,6 @@ impl Inspect {
         let Opened { checkpoint, source } = self.model.describe()?;
         let spec = describe(&checkpoint)?;
         let labels = model::labels(&checkpoint);
-        if self.format == Format::Csv {
-            let header = ["part", "total", "active", "bytes", "labels"];
-            return ui::print(&ui::csv(&header, &plain_rows(&spec, &labels, self.dtype)));
-        }
         let (adapter, _) = device::choose(self.device)?;
         let asked = self.context.unwrap_or(CONTEXT.min(spec.context)).max(1);
         if asked > spec.context {
@@ -78,23 +75,8 @@ impl Inspect {
         };
         ui::print(&match self.format {
             Format::Json => serde_json::to_string_pretty(&document::document(&facts))? + "\n",
-            _ => text::text(&facts),
+            Format::Csv => csv::csv(&facts),
+            Format::Text => text::text(&facts),
         })
     }
-}
-
-fn plain_rows(spec: &ModelSpec, labels: &[String], dtype: DType) -> Vec<Vec<String>> {
-    let held = moescope_model::footprint::weights(spec, dtype);
-    let row = |name: &str, total: u64, active: u64, bytes: u64| {
-        let [total, active, bytes] = [total, active, bytes].map(|n| n.to_string());
-        vec![name.to_owned(), total, active, bytes, labels.join("; ")]
-    };
-    let parts = spec.by_part();
-    // Both lists are by part, in the same order.
-    let rows = parts
-        .iter()
-        .zip(&held)
-        .map(|((part, total, active), (_, bytes))| row(part.as_str(), *total, *active, *bytes));
-    let all = row("all", spec.total_parameters(), spec.active_parameters(), spec.bytes(dtype));
-    rows.chain([all]).collect()
 }

@@ -2,13 +2,12 @@
 
 use moescope_model::{
     DType, MoeLayerSpec,
-    capacity::{Fit, Needed},
     catalog::Entry,
     footprint::{kv_bytes, kv_bytes_per_token, stored, weights},
 };
 use moescope_report::sanitize;
 
-use super::facts::{Facts, TYPES};
+use super::facts::{Facts, Fitting, TYPES};
 use crate::ui;
 
 const WIDTH: usize = 98;
@@ -39,11 +38,12 @@ fn head(facts: &Facts) -> String {
         ui::count(spec.context as u64),
     ));
     out.push_str(&experts(&spec.moe));
-    let both = |total: u64, active: u64| {
-        format!("{} in all, {} per token", billions(total), billions(active))
+    let [total, active] = [spec.total_parameters(), spec.active_parameters()].map(billions);
+    let without = match facts.active_without_embedding() {
+        true => " (without the input embedding)",
+        false => "",
     };
-    let (total, active) = (spec.total_parameters(), spec.active_parameters());
-    out.push_str(&format!("parameters: {}\n", both(total, active)));
+    out.push_str(&format!("parameters: {total} in all, {active} per token{without}\n"));
     if let Some(entry) = facts.entry.as_ref().filter(|_| facts.whole) {
         out.push_str(&published(facts, entry));
     }
@@ -132,6 +132,9 @@ fn parts(facts: &Facts) -> String {
     }
     header.extend(["f32", "bf16, f16"]);
     let mut out = ui::table(&header, &rows);
+    if spec.is_tied() {
+        out.push_str("head: the embedding\n");
+    }
     if let Some(format) = facts.stored {
         out.push_str(&wrapped(
             &format!("stored: {format}. Held here in f32, bf16 or f16, norms and routers in f32."),
@@ -217,39 +220,62 @@ fn fit(facts: &Facts) -> String {
         ui::count(demand.prompt as u64)
     );
     let limit = facts.capacity.tensor.map_or(String::new(), |bytes| {
-        format!("; larger tensors than {} are cut", ui::bytes(bytes))
+        format!("; weights larger than {} are cut, nothing else may be larger", ui::bytes(bytes))
     });
-    let fits = TYPES.map(|dtype| (dtype, facts.fit(dtype)));
-    let Some(memory) = facts.capacity.memory else {
-        let needs: Vec<String> = fits
-            .iter()
-            .map(|(dtype, (needed, _))| {
-                format!("{} in {}", ui::bytes(needed.total()), named(*dtype))
-            })
-            .collect();
-        return wrapped(
-            &format!(
-                "on {}: its memory is not known (--memory-limit says what to fit); needed for {what}: {}{limit}",
-                facts.device,
-                needs.join(", ")
-            ),
-            2,
-        );
+    let fits: Vec<(String, Fitting)> =
+        held_in(facts).into_iter().map(|(dtype, name)| (name, facts.fitting(dtype))).collect();
+    let mut out = match facts.capacity.memory {
+        None => {
+            let needs = |(name, fitting): &(String, Fitting)| {
+                format!("{} in {name}", ui::bytes(fitting.needed.total()))
+            };
+            let needs = fits.iter().map(needs).collect::<Vec<_>>().join(", ");
+            wrapped(
+                &format!(
+                    "on {}: its memory is not known (--memory-limit says what to fit); needed for {what}: \
+                     {needs}{limit}",
+                    facts.device
+                ),
+                2,
+            )
+        }
+        Some(memory) => {
+            let row = |(name, fitting): &(String, Fitting)| {
+                let (layers, context) = fitting.fit.map_or((0, 0), |fit| (fit.layers, fit.context));
+                vec![
+                    name.clone(),
+                    ui::bytes(fitting.needed.total()),
+                    format!("{layers} of {}", facts.spec.layers),
+                    if context == 0 { "-".into() } else { ui::count(context as u64) },
+                ]
+            };
+            let rows: Vec<Vec<String>> = fits.iter().map(row).collect();
+            let header =
+                ["weights in", "needs", "layers that fit", "longest context with all layers"];
+            wrapped(&format!("on {}, {memory}; for {what}{limit}", facts.device), 2)
+                + &ui::table(&header, &rows)
+        }
     };
-    let row = |(dtype, (needed, fit)): &(DType, (Needed, Option<Fit>))| {
-        let layers = fit.map_or(0, |fit| fit.layers);
-        let context = fit.map_or(0, |fit| fit.context);
-        vec![
-            named(*dtype).to_owned(),
-            ui::bytes(needed.total()),
-            format!("{layers} of {}", facts.spec.layers),
-            if context == 0 { "-".into() } else { ui::count(context as u64) },
-        ]
+    for (name, fitting) in &fits {
+        if let Some(tensor) = &fitting.too_large {
+            let (what, needed) = (&tensor.what, ui::bytes(tensor.bytes));
+            out.push_str(&wrapped(&format!("too large in {name}: {what}, {needed}"), 2));
+        }
+    }
+    out
+}
+
+/// The types of different size that the device holds weights in, with the names of all of that size.
+fn held_in(facts: &Facts) -> Vec<(DType, String)> {
+    let of_size = |bytes: u64| {
+        // As `named` orders them.
+        let mut dtypes: Vec<DType> =
+            facts.capacity.dtypes.iter().filter(|dtype| dtype.bytes() == bytes).collect();
+        dtypes.reverse();
+        let names: Vec<&str> = dtypes.iter().map(|dtype| dtype.as_str()).collect();
+        Some((*dtypes.first()?, names.join(", ")))
     };
-    let rows: Vec<Vec<String>> = fits.iter().map(row).collect();
-    let header = ["weights in", "needs", "layers that fit", "longest context with all layers"];
-    wrapped(&format!("on {}, {memory}; for {what}{limit}", facts.device), 2)
-        + &ui::table(&header, &rows)
+    [DType::F32, DType::F16].into_iter().filter_map(|dtype| of_size(dtype.bytes())).collect()
 }
 
 /// Notes, what was assumed, and where the figures come from.
