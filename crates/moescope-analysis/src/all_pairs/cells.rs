@@ -42,7 +42,7 @@ pub(super) fn each_cell(
 ) {
     let (groups, resamples) = (study.groups.len(), &study.overall().resamples);
     let at_once = (MOST_COUNTS / (groups * columns).max(1)).clamp(1, rows.max(1));
-    let mut resampled = vec![Vec::with_capacity(resamples.len()); BLOCK];
+    let mut resampled = vec![Vec::new(); BLOCK];
     for start in (0..rows).step_by(at_once) {
         let first = start..(start + at_once).min(rows);
         let of_group = first.len() * columns;

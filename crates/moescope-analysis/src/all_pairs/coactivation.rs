@@ -2,9 +2,8 @@
 
 use super::cells::{column_draws, each_cell};
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::metrics::uniform_lift;
-use crate::pairs::MAX_EXPERTS;
 use crate::parallel;
 use crate::ratio::with_rare_events;
 use crate::row::{Index, MetricRow};
@@ -15,6 +14,7 @@ use crate::study::Study;
 pub(super) const COACTIVATION: Metric = Metric {
     name: "coactivation",
     title: "Co-activation of all pairs",
+    group: Group::Structure,
     unit: "ratio",
     formula: "P(j given i) = N_ij / N_i over all tokens, for every pair of experts in both directions",
     chance: "(k-1)/(E-1)",
@@ -47,6 +47,7 @@ pub(super) const COACTIVATION: Metric = Metric {
 pub(super) const COACTIVATION_LIFT: Metric = Metric {
     name: "coactivation_lift",
     title: "Co-activation lift of all pairs",
+    group: Group::Structure,
     unit: "ratio",
     formula: "P(j given i) / P(j) = N_ij T / (N_i N_j) over all tokens, for every unordered pair of experts",
     chance: "E (k-1) / (k (E-1)): a little below 1, since a token never selects an expert twice",
@@ -105,7 +106,7 @@ fn rows(
     let layers: Vec<_> = study
         .counted()
         .into_iter()
-        .filter(|(layer, _)| layer.top_k > 1 && layer.experts <= MAX_EXPERTS)
+        .filter(|(layer, _)| layer.top_k > 1 && layer.experts <= Need::MAX_EXPERTS)
         .collect();
     parallel::map(&layers, |(layer, counts)| {
         let (experts, units) = (layer.experts, &study.overall().units);

@@ -1,7 +1,7 @@
 //! Every transition from the first choice in a layer to that in the next MoE layer.
 
 use super::cells::{column_draws, each_cell};
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::ratio::with_rare_events;
 use crate::row::{Index, MetricRow};
@@ -13,6 +13,7 @@ use crate::transitions::{first_choices, neighbours};
 pub(super) const EXPERT_PATH: Metric = Metric {
     name: "expert_path",
     title: "All expert paths",
+    group: Group::Structure,
     unit: "ratio",
     formula: "P(first choice j in the next MoE layer given first choice i in this one) over all tokens, for every i \
               and j",

@@ -83,7 +83,7 @@ impl fmt::Display for Refusal {
             Refusal::NoTimes => {
                 f.write_str("a run has no end-to-end times (imported, or recorded with --profile)")
             }
-            Refusal::NotRecorded(need) => f.write_str(&Need::not_recorded(&[*need])),
+            Refusal::NotRecorded(need) => f.write_str(&Need::absence(&[*need])),
             Refusal::Machines(differences) => write!(
                 f,
                 "the runs were recorded on different {}, so a difference in speed is that of the \

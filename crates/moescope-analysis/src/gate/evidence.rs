@@ -160,7 +160,8 @@ impl Evidence {
                 for (name, values) in std::iter::zip(TIMES, times) {
                     to.push(name, values.into_iter().map(|ns| (None, ns)));
                 }
-                to.joules.extend(row.joules_per_token());
+                let meter = result.energy.as_ref();
+                to.joules.extend(meter.and_then(|meter| row.joules_per_token(meter)));
             }
         }
         if !states.is_empty() {

@@ -77,7 +77,7 @@ pub(crate) use shared::strongest_pairs::{StrongestPairs, uniform_lift};
 pub(crate) use shared::vocabulary::LayerVocabulary;
 pub use shared::vocabulary::{Specialist, Specialists};
 pub(crate) use tokens::TOKENS;
-pub(crate) use utilisation::{resampled_shares, shares};
+pub(crate) use utilisation::shares;
 
 use crate::metric::Metric;
 

@@ -3,7 +3,7 @@
 use moescope_analysis::Pruning;
 
 use super::curves::{Curve, curve_panel, share_axis};
-use super::{Caption, Figure, MAX_MULTIPLES, missing_note, multiples_note};
+use super::{Caption, Figure, MAX_MULTIPLES, drawn_note, missing_note};
 use crate::canvas::{Axis, Canvas, Key, LABEL, Marker, bold_width, lay_out, legend};
 use crate::data::{Data, Run};
 use crate::format::{NOTHING, percent};
@@ -67,6 +67,10 @@ struct Gone {
     saliency: f64,
 }
 
+fn able(run: &Run<'_>) -> bool {
+    run.has("pruned_saliency")
+}
+
 /// What is gone with 1, 2, ... experts per layer, mean over layers.
 fn trade_off(run: &Run<'_>, ranking: &Ranking) -> Vec<Gone> {
     let experts = f64::from(run.most_experts().max(1));
@@ -95,8 +99,7 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
         .collect();
     keys.push((Key::Reference, "saliency in proportion to traffic".into()));
     let top = legend(canvas, 0.0, &keys) + 12.0;
-    let runs: Vec<_> =
-        data.runs.iter().filter(|run| run.has("pruned_saliency")).take(MAX_MULTIPLES).collect();
+    let runs = data.drawn(FIGURE.id, MAX_MULTIPLES, able);
     let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
     let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 290.0);
     for (run, place) in runs.into_iter().zip(places) {
@@ -151,9 +154,9 @@ fn caption(data: &Data<'_>) -> Caption {
         }
     }
     caption
-        .note(&multiples_note(data))
+        .note(&drawn_note(data, FIGURE.id, MAX_MULTIPLES, able))
         .note(" The table names the experts of each layer that go first.")
-        .note(&missing_note(data, |run| run.has("pruned_saliency")))
+        .note(&missing_note(data, able))
 }
 
 /// The quarter of the experts of a layer that goes first.

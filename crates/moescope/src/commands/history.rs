@@ -176,7 +176,7 @@ fn show(trends: &[Trend], format: Format) -> anyhow::Result<()> {
             let row = |trend: &Trend| {
                 cells(trend).into_iter().chain([trend.conditions.clone()]).collect::<Vec<_>>()
             };
-            ui::csv(&header, &trends.iter().map(row).collect::<Vec<_>>())
+            ui::csv(&header, trends.iter().map(row))
         }
         Format::Json => {
             let trends: Vec<_> = trends.iter().map(object).collect();

@@ -47,7 +47,7 @@ pub(super) fn header(printed: &Printed<'_>) -> String {
 
 pub(super) fn render(printed: &Printed<'_>) -> String {
     let names = names(printed);
-    ui::csv(&names.iter().map(String::as_str).collect::<Vec<_>>(), &lines(printed))
+    ui::csv(&names.iter().map(String::as_str).collect::<Vec<_>>(), lines(printed))
 }
 
 /// All lines but the first.

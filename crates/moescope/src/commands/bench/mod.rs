@@ -181,7 +181,7 @@ impl Bench {
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
         };
-        let mut fingerprint = environment::fingerprint(&subject, target, &roots);
+        let fingerprint = environment::fingerprint(&subject, target, &roots);
         let mut meter = match Meter::open(target, &info, &roots) {
             Ok(meter) => Some(meter),
             Err(why) => {

@@ -80,7 +80,8 @@ fn routing(rows: &[ComparisonRow<'_>], escape: &impl Fn(&str) -> String) -> Vec<
     let mut places: Vec<Place<'_>> = Vec::new();
     for &row in &rows {
         let part = row.domain.is_some() || row.phase.is_some();
-        if !(part && row.layer.is_some()) && !places.contains(&place(row)) {
+        let hidden = part && row.layer.is_some();
+        if !hidden && !places.contains(&place(row)) {
             places.push(place(row));
         }
     }

@@ -138,7 +138,7 @@ impl Simulate {
             Format::Csv => {
                 let labels = answer.labels().join("; ");
                 let rows = answer.rows();
-                ui::csv(&HEADER, &rows.iter().map(|row| row.cells(&labels)).collect::<Vec<_>>())
+                ui::csv(&HEADER, rows.iter().map(|row| row.cells(&labels)))
             }
         };
         ui::deliver(result.as_bytes(), &self.output)
