@@ -69,7 +69,7 @@ fn as_the_tables_of_figures_have_it() {
 #[test]
 fn uniform_pairs_are_at_chance() {
     for metric in ALL_PAIRS {
-        let (mut held, mut all) = (0, 0);
+        let (mut held, mut all) = (0usize, 0usize);
         for seed in 0..10 {
             let data = uniform(SMALL, 300 + seed);
             let found = analyze_metrics(&data, &Options { resamples: 400, seed: 5 }, [metric]);
@@ -79,7 +79,7 @@ fn uniform_pairs_are_at_chance() {
                 all += 1;
             }
         }
-        let share = f64::from(held) / f64::from(all);
+        let share = held as f64 / all as f64;
         assert!((0.94..=0.99).contains(&share), "{}: {held} of {all}", metric.name);
     }
 }
