@@ -15,20 +15,26 @@ fn recording(c: &mut Criterion) {
         let case = fixture.case(prompt, max_tokens);
         let mut run = fixture.recorder();
         let mut group = c.benchmark_group(name);
-        let elements = if max_tokens == 0 { prompt } else { max_tokens };
-        group.throughput(Throughput::Elements(elements as u64));
+        group.throughput(Throughput::Elements(counted(prompt, max_tokens)));
         group.bench_function(BenchmarkId::new("passes", "off"), |b| {
             b.iter_custom(|n| (0..n).map(|_| case.passes(None)).sum());
         });
         group.bench_function(BenchmarkId::new("passes", "recording"), |b| {
             b.iter_custom(|n| (0..n).map(|_| case.passes(Some(&mut run.recorder))).sum());
         });
+        // The prompt is part of it.
+        group.throughput(Throughput::Elements((prompt + max_tokens) as u64));
         group.bench_function(BenchmarkId::new("wall", "off"), |b| b.iter(|| case.passes(None)));
         group.bench_function(BenchmarkId::new("wall", "recording"), |b| {
             b.iter(|| case.passes(Some(&mut run.recorder)));
         });
         group.finish();
     }
+}
+
+/// Tokens of the passes that [`moescope_benches::Case::passes`] times: of the decode passes, where there are some.
+fn counted(prompt: usize, max_tokens: usize) -> u64 {
+    (if max_tokens == 0 { prompt } else { max_tokens }) as u64
 }
 
 /// The implementations of the experts layer, in whole decode steps and whole prefills.
@@ -38,8 +44,7 @@ fn experts(c: &mut Criterion) {
         let fixture = Fixture::with(moe_impl);
         for (name, prompt, max_tokens) in [("decode", 16, 32), ("prefill128", 128, 0)] {
             let case = fixture.case(prompt, max_tokens);
-            let elements = if max_tokens == 0 { prompt } else { max_tokens };
-            group.throughput(Throughput::Elements(elements as u64));
+            group.throughput(Throughput::Elements(counted(prompt, max_tokens)));
             group.bench_function(BenchmarkId::new(name, moe_impl), |b| {
                 b.iter_custom(|n| (0..n).map(|_| case.passes(None)).sum());
             });
