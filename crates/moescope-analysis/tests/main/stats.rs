@@ -178,6 +178,50 @@ fn intervals_see_that_neighbours_resemble_each_other() {
     assert!((0.8..=0.995).contains(&ratio), "{ratio}");
 }
 
+/// Intervals for the median of as few samples as a bench takes by default: of independent ones, with tails short and
+/// long, 95 % and more hold it. Where each sample keeps 0.7 or 0.9 of what disturbed the one before, so few can't
+/// tell, and fewer intervals do; the bounds are what they reach less four standard deviations of the binomial
+/// distribution, so that they get no worse unseen.
+#[test]
+fn intervals_of_few_samples_cover_the_median() {
+    const TRIALS: usize = 1000;
+    let slack = |share: f64| 4.0 * (share * (1.0 - share) / TRIALS as f64).sqrt();
+    let mut rng = Rng::new(13);
+    let mut share = |count: usize, truth: f64, draw: &mut dyn FnMut(&mut Rng) -> Vec<f64>| {
+        let held = (0..TRIALS).filter(|_| {
+            let values = draw(&mut rng);
+            assert_eq!(values.len(), count);
+            let (low, high) = median_interval(&values).unwrap();
+            low <= truth && truth <= high
+        });
+        held.count() as f64 / TRIALS as f64
+    };
+    for count in [5, 8] {
+        for tail in [0.3, 1.0] {
+            // Times as they are: a floor and a tail; half of them lie below 1 + e^-2.
+            let mut times = |rng: &mut Rng| {
+                (0..count).map(|_| 1.0 + (tail * rng.normal() - 2.0).exp()).collect()
+            };
+            let held = share(count, 1.0 + (-2f64).exp(), &mut times);
+            println!("{count} samples, tail {tail}: {held}");
+            assert!(held >= 0.95 - slack(0.95) && held <= 0.995, "{count}, tail {tail}: {held}");
+        }
+    }
+    for (count, kept, reached) in [(5, 0.7, 0.81), (5, 0.9, 0.55), (8, 0.7, 0.70), (8, 0.9, 0.44)] {
+        let mut neighbours = |rng: &mut Rng| {
+            let mut state = rng.normal();
+            let mut next = || {
+                state = kept * state + f64::sqrt(1.0 - kept * kept) * rng.normal();
+                (0.1 * state).exp()
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let held = share(count, 1.0, &mut neighbours);
+        println!("{count} samples, {kept} kept: {held}");
+        assert!(held >= reached - slack(reached), "{count}, {kept} kept: {held}");
+    }
+}
+
 /// Annual flow of the Nile at Aswan, 1871 to 1970 (G. Cobb, "The problem of the Nile", 1978): it fell
 /// in 1899, after 28 values.
 const NILE: [u16; 100] = [
