@@ -9,7 +9,7 @@ use moescope_analysis::gate::{
 use moescope_benches::Fixture;
 use moescope_model::{DType, KvCache, LogitsFor, ModelSpec, MoeModel, Observer};
 use moescope_record::{
-    bench::{Arm, Bench, Flow, Options, WarmUp, Workload},
+    bench::{Arm, Bench, Options, WarmUp, Workload},
     inject::inject,
 };
 use moescope_trace::{
@@ -141,7 +141,7 @@ impl Subject {
                 ..Options::default()
             },
         };
-        let measured = bench.run(&mut || None, &mut |_| Flow::Continue);
+        let measured = bench.run(&mut || None, &mut |_| {}, &|| false);
         let [base, new] = measured.arms.try_into().expect("as many as were given");
         let [base, new] = [self.evidence("base", None, base), self.evidence("new", faults, new)];
         base.into_iter().zip(new).collect()
@@ -168,6 +168,7 @@ impl Subject {
                 fingerprint: fingerprint.clone(),
                 peaks: None,
                 workload_hash: None,
+                energy: None,
                 rows: vec![BenchRow { samples: vec![Clone::clone(sample)], ..row.clone() }],
             };
             Evidence::of_bench(name, &[result]).expect("times are positive")

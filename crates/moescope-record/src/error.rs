@@ -112,6 +112,9 @@ pub enum RecordError {
         /// Why not.
         reason: String,
     },
+    /// It was asked to stop.
+    #[error("interrupted")]
+    Stopped,
     /// The device failed while running.
     #[error("the device failed: {0}")]
     Device(String),

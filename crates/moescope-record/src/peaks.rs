@@ -63,19 +63,31 @@ const LONG_ENOUGH: Duration = Duration::from_millis(20);
 const WIDTHS: (usize, usize) = (256, 8192);
 
 /// Measures the peaks of a device with weights in `dtype`: about two seconds on a CPU, a few more where shaders
-/// have to be compiled and products tuned. Nothing else should use the device meanwhile.
+/// have to be compiled and products tuned. Nothing else should use the device meanwhile. `stop` is asked between
+/// repetitions; one of CubeCL's probes is not interrupted.
 ///
 /// # Errors
 ///
-/// Says why not if the device fails or its backend panics, or has no room or no clock for a probe.
-pub fn measure(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks, String> {
-    guard(|| of_device(device, kind, dtype))
+/// Says why not if the device fails or its backend panics, or has no room or no clock for a probe; `interrupted`
+/// if it was stopped.
+pub fn measure(
+    device: &Device,
+    kind: DeviceType,
+    dtype: DType,
+    stop: &dyn Fn() -> bool,
+) -> Result<Peaks, String> {
+    guard(|| of_device(device, kind, dtype, stop)).map_err(|failure| failure.to_string())
 }
 
-fn of_device(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks> {
+fn of_device(
+    device: &Device,
+    kind: DeviceType,
+    dtype: DType,
+    stop: &dyn Fn() -> bool,
+) -> Result<Peaks> {
     if ops::on_cpu(device) {
-        let flops = product_flops(device, dtype)?;
-        let read_bytes_per_second = cpu_read(cpu_buffer(&Roots::default()));
+        let flops = product_flops(device, dtype, stop)?;
+        let read_bytes_per_second = cpu_read(cpu_buffer(&Roots::default()), stop)?;
         return Ok(Peaks { read_bytes_per_second, flops });
     }
     let software = kind == DeviceType::Software;
@@ -84,12 +96,13 @@ fn of_device(device: &Device, kind: DeviceType, dtype: DType) -> Result<Peaks> {
         spec.bytes = SOFTWARE_WINDOW;
     }
     let read_bytes_per_second = probe(device, read, |value, key| value.bytes_per_s(key))?;
+    go_on(stop)?;
     let arithmetic = ThroughputMode::ComputeDirect { dtype: element(dtype) };
     let arithmetic = probe(device, arithmetic, |value, _| value.ops_per_s());
     let flops = match software {
         true => arithmetic?,
         // Some devices multiply in a type they have no plain arithmetic for.
-        false => product_flops(device, dtype)?.max(arithmetic.unwrap_or(0.0)),
+        false => product_flops(device, dtype, stop)?.max(arithmetic.unwrap_or(0.0)),
     };
     Ok(Peaks { read_bytes_per_second, flops })
 }
@@ -121,21 +134,26 @@ fn probe(
     }
 }
 
+fn go_on(stop: &dyn Fn() -> bool) -> Result<()> {
+    if stop() { Err(RecordError::Stopped) } else { Ok(()) }
+}
+
 /// The shortest of several repetitions.
-fn best(mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+fn best(stop: &dyn Fn() -> bool, mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
     let start = Instant::now();
     let mut best = Duration::MAX;
     for done in 0..REPEAT.1 {
         if done >= REPEAT.0 && start.elapsed() > BUDGET {
             break;
         }
+        go_on(stop)?;
         best = best.min(once()?);
     }
     Ok(best)
 }
 
 /// FLOP/s of a large product.
-fn product_flops(device: &Device, dtype: DType) -> Result<f64> {
+fn product_flops(device: &Device, dtype: DType, stop: &dyn Fn() -> bool) -> Result<f64> {
     let product = |width: usize| {
         // Not all alike and not tiny: denormal numbers would be slow, zeros might be skipped.
         let values = |step: usize| -> Vec<f32> {
@@ -160,6 +178,7 @@ fn product_flops(device: &Device, dtype: DType) -> Result<f64> {
     };
     let mut width = WIDTHS.0;
     loop {
+        go_on(stop)?;
         let once = product(width);
         // The first compiles and tunes.
         once()?;
@@ -168,7 +187,7 @@ fn product_flops(device: &Device, dtype: DType) -> Result<f64> {
             width *= 2;
             continue;
         }
-        let seconds = best(once)?.as_secs_f64();
+        let seconds = best(stop, once)?.as_secs_f64();
         return Ok(2.0 * (width as f64).powi(3) / seconds.max(1e-9));
     }
 }
@@ -211,7 +230,7 @@ fn cache_size(index: &Path) -> Option<usize> {
 }
 
 /// Bytes per second of reading a buffer of `bytes` on all threads of the model.
-fn cpu_read(bytes: usize) -> f64 {
+fn cpu_read(bytes: usize, stop: &dyn Fn() -> bool) -> Result<f64> {
     let words = (bytes / 8).max(1);
     let mut buffer = vec![0_u64; words];
     // Written by the threads that read: every page is there, and near one of them.
@@ -223,9 +242,8 @@ fn cpu_read(bytes: usize) -> f64 {
         black_box(sum);
         Ok(start.elapsed())
     };
-    // Reading memory does not fail.
-    let seconds = best(once).unwrap_or(Duration::MAX).as_secs_f64();
-    (words * 8) as f64 / seconds.max(1e-9)
+    let seconds = best(stop, once)?.as_secs_f64();
+    Ok((words * 8) as f64 / seconds.max(1e-9))
 }
 
 /// Adds up in lanes of their own, which compile to vector additions.
@@ -309,8 +327,8 @@ mod tests {
         };
         let mut seen = Vec::new();
         let held = (0..5).any(|_| {
-            let copied = 2.0 * n as f64 / best(&mut once).unwrap().as_secs_f64();
-            let [first, second] = [(); 2].map(|()| cpu_read(n));
+            let copied = 2.0 * n as f64 / best(&|| false, &mut once).unwrap().as_secs_f64();
+            let [first, second] = [(); 2].map(|()| cpu_read(n, &|| false).unwrap());
             seen.push([copied, first, second]);
             let alike = (0.4..2.5).contains(&(first / second));
             alike && [first, second].iter().all(|read| (0.3..4.0).contains(&(read / copied)))
@@ -331,9 +349,9 @@ mod tests {
         let mut seen = Vec::new();
         let held = (0..5).any(|_| {
             let start = Instant::now();
-            let peaks = measure(&device, DeviceType::Cpu, DType::F32).unwrap();
+            let peaks = measure(&device, DeviceType::Cpu, DType::F32, &|| false).unwrap();
             let took = start.elapsed();
-            let smaller = best(|| {
+            let smaller = best(&|| false, || {
                 let start = Instant::now();
                 black_box(w.forward(x.clone()));
                 Ok(start.elapsed())
@@ -346,17 +364,26 @@ mod tests {
         assert!(held, "FLOP/s, those of a smaller product, time of the probes: {seen:?}");
     }
 
+    #[test]
+    fn probes_stop_when_asked() {
+        let asked = measure(&Device::flex(), DeviceType::Cpu, DType::F32, &|| true);
+        assert_eq!(asked, Err("interrupted".into()));
+    }
+
     /// A software adapter has the processor's memory and its arithmetic.
     #[test]
     fn peaks_on_wgpu() {
         let _alone = crate::one_at_a_time();
         let (adapter, _) = device::choose(DeviceChoice::Wgpu(None)).unwrap();
         let kind = device_info(&adapter).device_type;
-        let peaks = measure(&adapter.open(), kind, DType::F32).unwrap();
+        let peaks = measure(&adapter.open(), kind, DType::F32, &|| false).unwrap();
         assert!((1e7..1e14).contains(&peaks.read_bytes_per_second), "{peaks:?}");
         assert!((1e6..1e16).contains(&peaks.flops), "{peaks:?}");
         if kind == DeviceType::Software {
-            let cpu = || measure(&Device::flex(), DeviceType::Cpu, DType::F32).unwrap().flops;
+            let cpu = || {
+                let flex = Device::flex();
+                measure(&flex, DeviceType::Cpu, DType::F32, &|| false).unwrap().flops
+            };
             let cpu = (0..3).map(|_| cpu()).fold(0.0, f64::max);
             assert!(peaks.flops < 4.0 * cpu, "{peaks:?}, the CPU {cpu:.3e} FLOP/s");
         }

@@ -1,6 +1,6 @@
 //! A bench result: what `moescope bench` measures once and others read many times.
 //!
-//! One JSON document, or several in one file one after the other (JSON lines are): a file that is
+//! One JSON document, an array of them, or several one after the other (JSON lines are): a file that is
 //! appended to. Times are raw samples, always; medians are a reader's business.
 
 use std::collections::BTreeMap;
@@ -41,6 +41,9 @@ pub struct BenchResult {
     /// one name and other hashes did different work. Unknown in results of versions before it.
     #[serde(default)]
     pub workload_hash: Option<String>,
+    /// What counted the joules of its rows; `None` where nothing did, and in results of versions before it.
+    #[serde(default)]
+    pub energy: Option<EnergyMeter>,
     /// One row per configuration.
     pub rows: Vec<BenchRow>,
 }
@@ -52,6 +55,26 @@ pub struct Peaks {
     pub read_bytes_per_second: f64,
     /// Floating-point operations per second in the weights' type.
     pub flops: f64,
+}
+
+/// A counter of energy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnergyMeter {
+    /// `nvml` (the board of an NVIDIA GPU), `hwmon` (a counter of the GPU's driver), `hwmon-sampled` (its power,
+    /// integrated), `rapl` (all packages of the processor).
+    pub source: String,
+    /// Time between two steps of the counter, nanoseconds: over less than several it tells nothing.
+    pub step_ns: u64,
+}
+
+impl EnergyMeter {
+    /// Steps after which a difference of two readings is good to a tenth.
+    const STEPS: u64 = 10;
+
+    /// Shortest time over which it means something, nanoseconds.
+    pub fn shortest_ns(&self) -> u64 {
+        Self::STEPS * self.step_ns
+    }
 }
 
 /// What a row measures.
@@ -100,6 +123,20 @@ pub struct BenchRow {
     /// What does not depend on time.
     #[serde(default)]
     pub facts: Facts,
+    /// Energy of passes one after the other, where samples are too short for the counter.
+    #[serde(default)]
+    pub energy: Option<Energy>,
+}
+
+/// Energy used by passes through a configuration that followed each other without a break.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// Joules of all passes.
+    pub joules: f64,
+    /// Time they took, nanoseconds.
+    pub ns: u64,
+    /// Their number.
+    pub passes: u64,
 }
 
 /// One pass through a configuration.
@@ -116,6 +153,13 @@ pub struct Sample {
     /// Energy used, joules, where the platform counts it.
     #[serde(default)]
     pub joules: Option<f64>,
+    /// Which process took it, counted from 0, where samples are from several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub process: u32,
+}
+
+fn is_first(process: &u32) -> bool {
+    *process == 0
 }
 
 /// What a configuration does, however long it takes: the same for the same program and conditions.
@@ -219,12 +263,28 @@ impl BenchRow {
             .collect()
     }
 
-    /// Joules per token (prompt and generated), one value per sample that has them.
-    pub fn joules_per_token(&self) -> Vec<f64> {
+    /// Joules per token (prompt and generated): those of its passes one after the other, or the median of its
+    /// samples where each is long enough for the counter. `None` where nothing was counted over long enough.
+    pub fn joules_per_token(&self, meter: &EnergyMeter) -> Option<f64> {
         let sequence =
             f64::from(self.configuration.prompt) + f64::from(self.configuration.generate);
         let tokens = sequence * f64::from(self.configuration.batch);
-        self.samples.iter().filter_map(|sample| Some(sample.joules? / tokens)).collect()
+        if let Some(energy) = &self.energy {
+            return (energy.passes > 0).then(|| energy.joules / (energy.passes as f64 * tokens));
+        }
+        let shortest = self.samples.iter().map(Sample::total_ns).min()?;
+        let joules: Option<Vec<f64>> = self.samples.iter().map(|sample| sample.joules).collect();
+        let mut joules = joules.filter(|_| shortest >= meter.shortest_ns())?;
+        joules.sort_unstable_by(f64::total_cmp);
+        let middle = (joules[(joules.len() - 1) / 2] + joules[joules.len() / 2]) / 2.0;
+        Some(middle / tokens)
+    }
+}
+
+impl Sample {
+    /// All time of it, nanoseconds.
+    pub fn total_ns(&self) -> u64 {
+        self.prefill_ns.unwrap_or(0) + self.decode_ns.iter().sum::<u64>()
     }
 }
 
@@ -249,9 +309,15 @@ impl BenchResult {
     pub fn parse(text: &str, path: &Path) -> Result<Vec<Self>, TraceError> {
         let not_a_bench =
             |reason: String| TraceError::NotABench { path: path.to_path_buf(), reason };
-        let mut results = Vec::new();
+        let mut values = Vec::new();
         for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
-            let value = value.map_err(|e| not_a_bench(e.to_string()))?;
+            match value.map_err(|e| not_a_bench(e.to_string()))? {
+                serde_json::Value::Array(several) => values.extend(several),
+                one => values.push(one),
+            }
+        }
+        let mut results = Vec::new();
+        for value in values {
             if value.get("kind").and_then(|kind| kind.as_str()) != Some(BENCH_KIND) {
                 return Err(not_a_bench(format!("`kind` is not {BENCH_KIND:?}")));
             }

@@ -124,7 +124,8 @@ impl Fingerprint {
         fields.map(|(_, name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    fn fields(&self) -> Vec<(Aspect, &'static str, String)> {
+    /// All fields that are compared: what they are about, name, value (`unknown` where the platform does not tell).
+    pub fn fields(&self) -> Vec<(Aspect, &'static str, String)> {
         use Aspect::{Device, Model, State};
         let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         let number = |id: Option<u32>| id.map_or("unknown".into(), |id| format!("{id:#06x}"));

@@ -74,6 +74,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
                     prefill_ns: Some(ns(f64::from(prompt))),
                     decode_ns: (0..8).map(|_| ns(1.0)).collect(),
                     joules: None,
+                    process: 0,
                 }
             })
             .collect(),
@@ -86,6 +87,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
             dispatches: Some(12.0),
             ..Facts::default()
         },
+        energy: None,
     };
     BenchResult {
         kind: BENCH_KIND.into(),
@@ -96,6 +98,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
         fingerprint: fingerprint(),
         peaks: None,
         workload_hash: None,
+        energy: None,
         rows: vec![row(16, 1e6, rng), row(64, 2e6, rng)],
     }
 }

@@ -7,7 +7,7 @@ use moescope_model::{
 };
 use moescope_trace::bench::{Configuration, Facts, LayerExperts};
 
-use super::{pass::Inputs, rss::PeakRss, session::Arm};
+use super::{pass::Inputs, rss::PeakRss, session::Arm, watch::Watch};
 use crate::{
     error::Result,
     memory::MemoryMeter,
@@ -22,15 +22,17 @@ pub(super) fn observe(
     inputs: &Inputs<'_>,
     configuration: &Configuration,
     rss: &mut PeakRss,
+    outside: &Watch<'_>,
 ) -> Result<Facts> {
     let spec = model.spec();
-    let mut watch = Watch::new(model);
+    let mut within = Within::new(model);
     let mut loads: Vec<Load> = spec.moe.iter().map(|l| Load::new(l.experts)).collect();
     let [mut tokens, mut routing] = [(); 2].map(|()| blake3::Hasher::new());
     let mut facts = Facts::default();
     for number in 0..inputs.passes().len() {
-        let logits = inputs.passes().run(model, cache, number, &mut watch)?;
-        watch.look();
+        outside.go_on()?;
+        let logits = inputs.passes().run(model, cache, number, &mut within)?;
+        within.look();
         rss.look();
         let logits = logits.try_into_data().map_err(|e| failed(&e))?;
         let logits: Vec<f32> = logits.try_into_vec().map_err(|e| failed(&e))?;
@@ -38,7 +40,7 @@ pub(super) fn observe(
             tokens.update(&argmax(row).to_le_bytes());
         });
         let phase = usize::from(!inputs.is_prompt(number));
-        let routed = std::mem::take(&mut watch.pending);
+        let routed = std::mem::take(&mut within.pending);
         for (layer, experts) in read_experts(model.device(), routed)? {
             for id in &experts {
                 routing.update(&id.to_le_bytes());
@@ -70,8 +72,8 @@ pub(super) fn observe(
         facts.distinct_by_layer = layers;
     }
     needs(&mut facts, spec, dtype, configuration, &loads);
-    facts.peak_bytes_in_use = watch.in_use;
-    facts.peak_bytes_reserved = watch.reserved;
+    facts.peak_bytes_in_use = within.in_use;
+    facts.peak_bytes_reserved = within.reserved;
     facts.peak_rss_bytes = rss.bytes();
     Ok(facts)
 }
@@ -112,17 +114,17 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// Collects routing, and looks at the device's pools after every component.
-struct Watch {
+struct Within {
     meter: MemoryMeter,
     pending: Vec<(u16, Tensor<2, Int>)>,
     in_use: Option<u64>,
     reserved: Option<u64>,
 }
 
-impl Watch {
+impl Within {
     fn new(model: &dyn MoeModel) -> Self {
         let meter = MemoryMeter::new(model.device());
-        Watch { meter, pending: Vec::new(), in_use: None, reserved: None }
+        Within { meter, pending: Vec::new(), in_use: None, reserved: None }
     }
 
     fn look(&mut self) {
@@ -132,7 +134,7 @@ impl Watch {
     }
 }
 
-impl Observer for Watch {
+impl Observer for Within {
     fn routed(&mut self, routing: Routing) {
         self.pending.push((routing.layer, routing.experts));
     }

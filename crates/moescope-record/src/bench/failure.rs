@@ -2,24 +2,48 @@
 
 use std::{
     any::Any,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use burn::tensor::Tensor;
 use moescope_model::MoeModel;
 
-use crate::{error::Result, recorder::device as failed};
+use crate::{
+    error::{RecordError, Result},
+    recorder::device as failed,
+};
 
-/// Does `work`; an error or a panic becomes text on one line.
+/// Why something was not done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It was asked to stop.
+    Stopped,
+    /// An error or a panic, on one line.
+    Failed(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Stopped => write!(f, "{}", RecordError::Stopped),
+            Failure::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Does `work`; an error or a panic becomes text.
 ///
 /// Sound as long as what `work` changes is thrown away when it fails: a pass that dies half-way leaves its
 /// cache without some layer's keys.
-pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
+pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(one_line(&error.to_string())),
+        Ok(Err(RecordError::Stopped)) => Err(Failure::Stopped),
+        Ok(Err(error)) => Err(Failure::Failed(one_line(&error.to_string()))),
         Err(payload) => {
-            Err(format!("the backend panicked: {}", one_line(message(payload.as_ref()))))
+            let said = one_line(message(payload.as_ref()));
+            Err(Failure::Failed(format!("the backend panicked: {said}")))
         }
     }
 }
@@ -49,14 +73,17 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RecordError;
 
     #[test]
     fn errors_and_panics_become_text() {
         assert_eq!(guard(|| Ok(1)), Ok(1));
-        let error = guard::<()>(|| Err(RecordError::Device("no\n  memory".into()))).unwrap_err();
-        assert_eq!(error, "the device failed: no memory");
-        let panic = guard::<()>(|| panic!("buffer {} is too large", 7)).unwrap_err();
-        assert_eq!(panic, "the backend panicked: buffer 7 is too large");
+        let says = |work: fn() -> Result<()>| guard(work).unwrap_err().to_string();
+        let error = || Err(RecordError::Device("no\n  memory".into()));
+        assert_eq!(says(error), "the device failed: no memory");
+        assert_eq!(
+            says(|| panic!("buffer {} is too large", 7)),
+            "the backend panicked: buffer 7 is too large"
+        );
+        assert_eq!(guard::<()>(|| Err(RecordError::Stopped)), Err(Failure::Stopped));
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use moescope_model::{CacheMark, KvCache, LogitsFor, MoeModel, Observer, Unobserved};
 use moescope_trace::bench::{Configuration, Sample};
 
-use super::workload::Workload;
+use super::{watch::Watch, workload::Workload};
 use crate::{
     dispatch,
     error::Result,
@@ -69,12 +69,13 @@ impl<'a> Inputs<'a> {
     }
 
     /// A new cache with the tokens of the depth in it, and the device idle.
-    pub(super) fn fill(&self, model: &dyn MoeModel) -> Result<Filled> {
+    pub(super) fn fill(&self, model: &dyn MoeModel, watch: &mut Watch<'_>) -> Result<Filled> {
         let start = Instant::now();
         let batch = self.trace.sequences.len();
         let capacity = self.trace.sequences.first().map_or(0, Vec::len);
         let mut cache = KvCache::new(model.spec(), batch, capacity, model.device())?;
         for from in (0..self.depth).step_by(CHUNK) {
+            watch.filled(from)?;
             let to = (from + CHUNK).min(self.depth);
             self.trace.passes(model, from, &[to])?.run(model, &mut cache, 0, &mut Unobserved)?;
         }
@@ -167,10 +168,12 @@ pub(super) fn timed(
     model: &dyn MoeModel,
     cache: &mut KvCache,
     inputs: &Inputs<'_>,
+    watch: &Watch<'_>,
 ) -> Result<Sample> {
     let passes = inputs.passes();
     let mut sample = Sample { decode_ns: Vec::with_capacity(passes.len()), ..Sample::default() };
     for number in 0..passes.len() {
+        watch.go_on()?;
         let start = Instant::now();
         let logits = passes.run(model, cache, number, &mut Unobserved)?;
         let ns = (start.elapsed().as_nanos() as u64).max(1);
@@ -188,11 +191,13 @@ pub(super) fn launches(
     model: &dyn MoeModel,
     cache: &mut KvCache,
     inputs: &Inputs<'_>,
+    watch: &Watch<'_>,
 ) -> Result<Option<f64>> {
     let passes = inputs.passes();
     let generates = passes.len() > usize::from(inputs.prompt);
     let (mut sum, mut counted) = (0, 0u32);
     for number in 0..passes.len() {
+        watch.go_on()?;
         let pass = || passes.run(model, cache, number, &mut Unobserved);
         let (_, found) = dispatch::count(model.device(), pass)?;
         let Some(found) = found else { return Ok(None) };
@@ -202,9 +207,4 @@ pub(super) fn launches(
         }
     }
     Ok(Some(sum as f64 / f64::from(counted.max(1))))
-}
-
-/// All time of a sample.
-pub(super) fn total_ns(sample: &Sample) -> u64 {
-    sample.prefill_ns.unwrap_or(0) + sample.decode_ns.iter().sum::<u64>()
 }

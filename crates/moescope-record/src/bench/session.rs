@@ -6,26 +6,29 @@
 //!    through the device by now, so no shader is compiled and no variant tried within a sample.
 //! 3. Rounds: each takes one sample of every row of every arm, in an order drawn anew. What the machine does
 //!    meanwhile meets all of them.
+//! 4. Where energy is counted and a row's samples are shorter than the counter needs: passes through the row, one
+//!    after the other, for as long as it needs. Samples in turns can't be added up instead: the counter steps
+//!    while other rows run, and what they use would be counted too.
 //!
-//! A cache is filled to its depth once for 2 and 3 and rewound between passes. Caches are kept as long as
+//! A cache is filled to its depth once for 2 to 4 and rewound between passes. Caches are kept as long as
 //! they fit [`Options::cache_bytes`]; the others are filled anew for every sample, which a pass that is
 //! thrown away follows.
 
 use std::time::{Duration, Instant};
 
 use moescope_model::{Capacity, DType, MoeModel, ops};
-use moescope_trace::bench::{BenchRow, Configuration, Facts, Sample};
+use moescope_trace::bench::{BenchRow, Configuration};
 
 use super::{
-    facts::observe,
-    failure::{guard, is_alive},
-    pass::{Filled, Inputs, launches, timed, total_ns},
-    plan::{cache_bytes, check_room},
+    failure::{Failure, guard, is_alive},
+    lane::Lane,
+    plan::cache_bytes,
     rng::Rng,
-    rss::PeakRss,
+    warm_up::WarmUp,
+    watch::{Progress, Stage, Watch},
     workload::Workload,
 };
-use crate::{error::Result, recorder::device as failed};
+use crate::error::Result;
 
 /// A model among those measured in one session.
 #[derive(Clone, Copy)]
@@ -64,6 +67,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// What the device could hold before the model was loaded: a row that would take more is refused.
     pub capacity: Option<Capacity>,
+    /// Shortest time over which the counter of energy means something.
+    pub energy_over: Duration,
 }
 
 impl Default for Options {
@@ -75,77 +80,9 @@ impl Default for Options {
             facts: true,
             cache_bytes: 2 << 30,
             capacity: None,
+            energy_over: Duration::ZERO,
         }
     }
-}
-
-/// When a row is warm: its last [`least`](WarmUp::least) passes lie within a tolerance of each other.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WarmUp {
-    /// Passes at least, and those that are compared.
-    pub least: u32,
-    /// Passes at most.
-    pub most: u32,
-    /// Share by which the slowest of them may be slower than the fastest.
-    pub tolerance: f64,
-    /// Time after which a row counts as warm once it has had one pass.
-    pub limit: Duration,
-}
-
-impl Default for WarmUp {
-    fn default() -> Self {
-        WarmUp { least: 3, most: 10, tolerance: 0.05, limit: Duration::from_secs(20) }
-    }
-}
-
-impl WarmUp {
-    fn is_done(&self, times: &[u64], elapsed: Duration) -> bool {
-        let stable = times.len() >= self.least as usize && self.is_stable(times);
-        stable || times.len() >= self.most as usize || (!times.is_empty() && elapsed >= self.limit)
-    }
-
-    fn is_stable(&self, times: &[u64]) -> bool {
-        let last = &times[times.len().saturating_sub(self.least as usize)..];
-        let (Some(&low), Some(&high)) = (last.iter().min(), last.iter().max()) else { return true };
-        high as f64 <= low as f64 * (1.0 + self.tolerance)
-    }
-}
-
-/// What a bench is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// First passes, and the pass that is observed.
-    Cold,
-    /// Passes that are thrown away.
-    WarmUp,
-    /// Samples.
-    Sample,
-}
-
-/// How far a bench is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// What comes next.
-    pub stage: Stage,
-    /// Of which arm.
-    pub arm: usize,
-    /// Of which row.
-    pub configuration: &'a Configuration,
-    /// Passes done.
-    pub done: u64,
-    /// Passes in all, as far as known.
-    pub total: u64,
-    /// Time left, from the times of the rows' passes so far.
-    pub left: Option<Duration>,
-}
-
-/// What a bench is told between passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// Go on.
-    Continue,
-    /// Stop here and keep what there is.
-    Stop,
 }
 
 /// What was measured.
@@ -160,19 +97,21 @@ pub struct Measured {
 }
 
 /// Cumulative energy of the device in joules, where it is counted.
-pub type Energy<'a> = &'a mut dyn FnMut() -> Option<f64>;
+pub type Joules<'a> = &'a mut dyn FnMut() -> Option<f64>;
 
 impl Bench<'_> {
     /// Measures. Errors and panics of a row are kept in that row.
     ///
-    /// `progress` is told before every pass and may stop the bench. `energy` is read before and after every
-    /// sample.
+    /// `joules` is read before and after every sample. `progress` is told before every pass through a row and
+    /// every chunk of its depth. `stop` is asked before every forward pass, outside of what is timed: once it says
+    /// yes, the bench ends with what it has.
     pub fn run(
         &self,
-        energy: Energy<'_>,
-        progress: &mut dyn FnMut(&Progress<'_>) -> Flow,
+        joules: Joules<'_>,
+        progress: &mut dyn FnMut(&Progress<'_>),
+        stop: &dyn Fn() -> bool,
     ) -> Measured {
-        let mut session = Session::new(self, energy, progress);
+        let mut session = Session::new(self, joules, progress, stop);
         let interrupted = session.run().is_err();
         session.finish(interrupted)
     }
@@ -181,25 +120,11 @@ impl Bench<'_> {
 /// Stopped from outside.
 struct Stopped;
 
-/// One row of one arm.
-struct Lane<'a> {
-    arm: usize,
-    on: Arm<'a>,
-    row: BenchRow,
-    inputs: Option<Inputs<'a>>,
-    /// Kept between samples.
-    filled: Option<Filled>,
-    resident: bool,
-    /// Time of the last pass, and of filling the depth.
-    pass_ns: Option<u64>,
-    fill_ns: u64,
-    unstable: bool,
-}
-
 struct Session<'s> {
     bench: &'s Bench<'s>,
-    energy: Energy<'s>,
-    progress: &'s mut dyn FnMut(&Progress<'_>) -> Flow,
+    joules: Joules<'s>,
+    progress: &'s mut dyn FnMut(&Progress<'_>),
+    stop: &'s dyn Fn() -> bool,
     lanes: Vec<Lane<'s>>,
     origin: Instant,
     done: u64,
@@ -210,8 +135,9 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     fn new(
         bench: &'s Bench<'s>,
-        energy: Energy<'s>,
-        progress: &'s mut dyn FnMut(&Progress<'_>) -> Flow,
+        joules: Joules<'s>,
+        progress: &'s mut dyn FnMut(&Progress<'_>),
+        stop: &'s dyn Fn() -> bool,
     ) -> Self {
         let mut left = bench.options.cache_bytes;
         let mut lanes = Vec::new();
@@ -220,32 +146,14 @@ impl<'s> Session<'s> {
                 let bytes = cache_bytes(on.model.spec(), configuration);
                 let resident = bytes <= left;
                 left -= if resident { bytes } else { 0 };
-                let row = BenchRow {
-                    configuration: configuration.clone(),
-                    error: None,
-                    cold: None,
-                    warm_ups: 0,
-                    samples: Vec::new(),
-                    facts: Facts::default(),
-                };
-                lanes.push(Lane {
-                    arm,
-                    on,
-                    row,
-                    inputs: None,
-                    filled: None,
-                    resident,
-                    pass_ns: None,
-                    fill_ns: 0,
-                    unstable: false,
-                });
+                lanes.push(Lane::new(arm, on, configuration, resident));
             }
         }
         let options = &bench.options;
         let each =
             1 + u64::from(options.facts) + u64::from(options.warm_up.least + options.samples);
         let ahead = vec![each; lanes.len()];
-        Session { bench, energy, progress, lanes, origin: Instant::now(), done: 0, ahead }
+        Session { bench, joules, progress, stop, lanes, origin: Instant::now(), done: 0, ahead }
     }
 
     fn run(&mut self) -> Result<(), Stopped> {
@@ -263,38 +171,18 @@ impl<'s> Session<'s> {
                 self.sample(at)?;
             }
         }
+        for at in 0..self.lanes.len() {
+            self.spend(at)?;
+        }
         Ok(())
     }
 
-    /// The cold pass and the observed one, with no other cache around.
     fn first_passes(&mut self, at: usize) -> Result<(), Stopped> {
-        self.tell(at, Stage::Cold)?;
         let Options { facts, capacity, .. } = self.bench.options;
         let workload = self.bench.workload;
-        self.attempt(at, |lane| {
-            let device = lane.on.model.device();
-            if let Some(capacity) = &capacity {
-                let spec = lane.on.model.spec();
-                check_room(&lane.row.configuration, spec, lane.on.dtype, device, capacity)?;
-            }
-            // What earlier rows left in the pools is not this row's.
-            device.sync().map_err(|e| failed(&e))?;
-            device.memory_cleanup();
-            let mut rss = PeakRss::start();
-            let inputs = Inputs::new(lane.on.model, workload, &lane.row.configuration)?;
-            let mut filled = inputs.fill(lane.on.model)?;
-            lane.fill_ns = filled.ns;
-            let cold = timed(lane.on.model, filled.rewound(device)?, &inputs)?;
-            lane.pass_ns = Some(total_ns(&cold));
-            lane.row.cold = Some(cold);
-            if facts {
-                let cache = filled.rewound(device)?;
-                let configuration = &lane.row.configuration;
-                lane.row.facts = observe(lane.on, cache, &inputs, configuration, &mut rss)?;
-            }
-            lane.inputs = Some(inputs);
-            Ok(())
-        });
+        self.attempt(at, Stage::Cold, |lane, _, watch| {
+            lane.begin(workload, capacity.as_ref(), facts, watch)
+        })?;
         self.count(at, 1 + u64::from(facts));
         Ok(())
     }
@@ -303,43 +191,38 @@ impl<'s> Session<'s> {
         let rule = self.bench.options.warm_up;
         let (mut times, start) = (Vec::new(), Instant::now());
         while self.is_open(at) && !rule.is_done(&times, start.elapsed()) {
-            self.tell(at, Stage::WarmUp)?;
-            self.attempt(at, |lane| {
-                let mut filled = lane.take_filled()?;
-                let sample = lane.pass(&mut filled)?;
-                times.push(total_ns(&sample));
-                lane.row.warm_ups += 1;
-                // Kept until the row is warm even where it has to go then.
-                lane.filled = Some(filled);
+            self.attempt(at, Stage::WarmUp, |lane, _, watch| {
+                times.push(lane.warm(watch)?);
                 Ok(())
-            });
+            })?;
             let expected = times.len() <= rule.least as usize;
             self.count(at, u64::from(expected));
         }
-        if self.bench.options.facts {
-            self.attempt(at, Lane::count_dispatches);
+        if self.bench.options.facts && !ops::on_cpu(self.lanes[at].on.model.device()) {
+            self.attempt(at, Stage::WarmUp, |lane, _, watch| lane.count_dispatches(watch))?;
         }
         let lane = &mut self.lanes[at];
         lane.unstable = lane.row.error.is_none() && !rule.is_stable(&times);
-        if !lane.resident {
-            lane.filled = None;
-        }
+        lane.tidy();
         let least = u64::from(rule.least);
         self.count(at, least.saturating_sub(times.len() as u64));
         Ok(())
     }
 
     fn sample(&mut self, at: usize) -> Result<(), Stopped> {
-        if self.is_open(at) {
-            self.tell(at, Stage::Sample)?;
-            let (origin, energy) = (self.origin, &mut self.energy);
-            // Borrowed apart from the lanes.
-            let lane = &mut self.lanes[at];
-            let taken = guard(|| lane.sample(origin, energy));
-            self.settle(at, taken);
-        }
+        let origin = self.origin;
+        self.attempt(at, Stage::Sample, |lane, joules, watch| lane.sample(origin, joules, watch))?;
         self.count(at, 1);
         Ok(())
+    }
+
+    /// Energy, where samples can't tell it and something counts it.
+    fn spend(&mut self, at: usize) -> Result<(), Stopped> {
+        let long = self.bench.options.energy_over;
+        if !self.lanes[at].is_short(long) || (self.joules)().is_none() {
+            return Ok(());
+        }
+        self.attempt(at, Stage::Energy, |lane, joules, watch| lane.spend(joules, long, watch))
     }
 
     /// Whether a row is still measured.
@@ -348,25 +231,42 @@ impl<'s> Session<'s> {
     }
 
     /// Does something for a row unless it or the device has failed, and keeps its failure.
-    fn attempt(&mut self, at: usize, work: impl FnOnce(&mut Lane<'s>) -> Result<()>) {
-        if self.is_open(at) {
-            let lane = &mut self.lanes[at];
-            let done = guard(|| work(lane));
-            self.settle(at, done);
+    fn attempt(
+        &mut self,
+        at: usize,
+        stage: Stage,
+        work: impl FnOnce(&mut Lane<'s>, Joules<'_>, &mut Watch<'_>) -> Result<()>,
+    ) -> Result<(), Stopped> {
+        if !self.is_open(at) {
+            return Ok(());
+        }
+        let now = self.now(at, stage);
+        let mut watch = Watch { progress: &mut *self.progress, stop: self.stop, now };
+        let (lane, joules) = (&mut self.lanes[at], &mut *self.joules);
+        let done = guard(|| {
+            watch.tell()?;
+            work(lane, joules, &mut watch)
+        });
+        match done {
+            Ok(()) => Ok(()),
+            Err(Failure::Stopped) => Err(Stopped),
+            Err(Failure::Failed(reason)) => {
+                self.fail(at, &reason);
+                Ok(())
+            }
         }
     }
 
-    fn settle(&mut self, at: usize, done: Result<(), String>) {
-        let Err(reason) = done else { return };
+    fn fail(&mut self, at: usize, reason: &str) {
         let samples = self.bench.options.samples;
         let lane = &mut self.lanes[at];
-        lane.fail(&reason, samples);
+        lane.fail(reason, samples);
         if is_alive(lane.on.model) {
             return;
         }
         let device = lane.on.model.device().clone();
         // Nothing more will come from it: the other rows say so instead of failing one by one.
-        let lost = format!("the device was lost in {} ({reason})", lane.row.configuration);
+        let lost = format!("the device was lost in {} ({reason})", lane.configuration);
         for lane in self.lanes.iter_mut().filter(|lane| *lane.on.model.device() == device) {
             if lane.row.error.is_none() && lane.row.samples.len() < samples as usize {
                 lane.fail(&lost, samples);
@@ -374,19 +274,15 @@ impl<'s> Session<'s> {
         }
     }
 
-    fn tell(&mut self, at: usize, stage: Stage) -> Result<(), Stopped> {
+    fn now(&self, at: usize, stage: Stage) -> Progress<'s> {
         let lane = &self.lanes[at];
-        let progress = Progress {
+        Progress {
             stage,
             arm: lane.arm,
-            configuration: &lane.row.configuration,
+            configuration: lane.configuration,
             done: self.done,
             total: self.done + self.ahead.iter().sum::<u64>(),
             left: self.left(),
-        };
-        match (self.progress)(&progress) {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Stopped),
         }
     }
 
@@ -398,7 +294,7 @@ impl<'s> Session<'s> {
     /// Passes ahead times what they take; rows not seen yet are taken to be as fast per token as the others.
     fn left(&self) -> Option<Duration> {
         let tokens = |lane: &Lane<'_>| {
-            let row = &lane.row.configuration;
+            let row = lane.configuration;
             f64::from(row.batch) * (f64::from(row.prompt) + f64::from(row.generate))
         };
         let known = self.lanes.iter().filter_map(|lane| Some(lane.pass_ns? as f64 / tokens(lane)));
@@ -432,95 +328,5 @@ impl<'s> Session<'s> {
             rows.push(lane.row);
         }
         measured
-    }
-}
-
-impl<'a> Lane<'a> {
-    /// What it reads.
-    fn inputs(&self) -> &Inputs<'a> {
-        match &self.inputs {
-            Some(inputs) => inputs,
-            // The first passes made it, or the row has failed and is not measured.
-            None => unreachable!("a row without inputs goes on"),
-        }
-    }
-
-    /// The cache that was kept, or a new one filled to the depth.
-    fn take_filled(&mut self) -> Result<Filled> {
-        if let Some(filled) = self.filled.take() {
-            return Ok(filled);
-        }
-        let filled = self.inputs().fill(self.on.model)?;
-        self.fill_ns = filled.ns;
-        Ok(filled)
-    }
-
-    /// One timed pass from the depth.
-    fn pass(&mut self, filled: &mut Filled) -> Result<Sample> {
-        let cache = filled.rewound(self.on.model.device())?;
-        let sample = timed(self.on.model, cache, self.inputs())?;
-        self.pass_ns = Some(total_ns(&sample));
-        Ok(sample)
-    }
-
-    /// Kernels launched, once everything is tuned and fused as it stays; none where two passes differ.
-    fn count_dispatches(&mut self) -> Result<()> {
-        let device = self.on.model.device();
-        if ops::on_cpu(device) {
-            return Ok(());
-        }
-        let mut filled = self.take_filled()?;
-        let inputs = self.inputs();
-        let first = launches(self.on.model, filled.rewound(device)?, inputs)?;
-        let second = launches(self.on.model, filled.rewound(device)?, inputs)?;
-        self.row.facts.dispatches = first.filter(|_| first == second);
-        self.filled = Some(filled);
-        Ok(())
-    }
-
-    fn sample(&mut self, origin: Instant, energy: &mut Energy<'_>) -> Result<()> {
-        let mut filled = self.take_filled()?;
-        if !self.resident {
-            // Touches the memory of a cache that is new.
-            self.pass(&mut filled)?;
-        }
-        let model = self.on.model;
-        // Going back to the depth is no part of the sample.
-        let cache = filled.rewound(model.device())?;
-        let before = energy();
-        let at_ns = origin.elapsed().as_nanos() as u64;
-        let sample = timed(model, cache, self.inputs())?;
-        let joules = before.zip(energy()).map(|(before, after)| after - before);
-        self.pass_ns = Some(total_ns(&sample));
-        self.row.samples.push(Sample { at_ns, joules, ..sample });
-        self.filled = self.resident.then_some(filled);
-        Ok(())
-    }
-
-    /// Gives the row up; `samples` were asked for.
-    fn fail(&mut self, reason: &str, samples: u32) {
-        let taken = self.row.samples.len();
-        self.row.error = Some(format!("{reason} ({taken} of {samples} samples)"));
-        (self.filled, self.inputs) = (None, None);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn warm_is_stable_or_long_enough() {
-        let rule = WarmUp { least: 3, most: 5, tolerance: 0.05, limit: Duration::from_secs(1) };
-        let soon = Duration::ZERO;
-        assert!(!rule.is_done(&[], Duration::from_secs(9)), "one pass at least");
-        assert!(!rule.is_done(&[100, 100], soon));
-        assert!(rule.is_done(&[100, 104, 102], soon));
-        assert!(!rule.is_done(&[200, 104, 102], soon));
-        assert!(rule.is_done(&[200, 104, 102, 100], soon));
-        assert!(
-            rule.is_done(&[500, 400, 300, 200, 100], soon) && !rule.is_stable(&[300, 200, 100])
-        );
-        assert!(rule.is_done(&[200], Duration::from_secs(1)));
     }
 }

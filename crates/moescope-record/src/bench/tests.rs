@@ -1,12 +1,14 @@
 //! The protocol on a small model that can be told to fail, and that remembers what it was asked.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     path::Path,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use burn::tensor::{Device, Int, Tensor};
@@ -41,9 +43,13 @@ struct Told {
 
 impl Told {
     fn new(fault: Option<(Fault, usize, u32)>) -> Self {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../moescope-model/tests/fixtures/gemma4-moe");
-        let checkpoint = Checkpoint::open(&fixture).unwrap();
+        Told::of("crates/moescope-model/tests/fixtures/gemma4-moe", fault)
+    }
+
+    /// The model of a folder of the project.
+    fn of(folder: &str, fault: Option<(Fault, usize, u32)>) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+        let checkpoint = Checkpoint::open(&folder).unwrap();
         let device = Device::flex();
         let (dtype, moe_impl) = (DType::F32, MoeImpl::Selected);
         let options = LoadOptions { device: &device, dtype, moe_impl, progress: &|_, _| {} };
@@ -112,7 +118,7 @@ fn quick(samples: u32) -> Options {
 fn bench(arms: &[Arm<'_>], configurations: &[Configuration], options: Options) -> Measured {
     let workload = Workload::random(arms[0].model.spec(), 1);
     let bench = Bench { arms, configurations, workload: &workload, options };
-    bench.run(&mut || None, &mut |_| Flow::Continue)
+    bench.run(&mut || None, &mut |_| {}, &|| false)
 }
 
 #[test]
@@ -266,12 +272,13 @@ fn a_bench_that_is_stopped_keeps_what_it_has() {
         let arms = [model.arm()];
         let options = quick(3);
         let bench = Bench { arms: &arms, configurations: &rows, workload: &workload, options };
-        let mut samples = 0;
-        bench.run(&mut || Some(0.0), &mut |p| {
+        let (mut samples, asked) = (0, Cell::new(false));
+        let mut look = |p: &Progress<'_>| {
             samples += u32::from(p.stage == Stage::Sample);
             assert!(p.done < p.total, "{p:?}");
-            if stop(p, samples) { Flow::Stop } else { Flow::Continue }
-        })
+            asked.set(stop(p, samples));
+        };
+        bench.run(&mut || Some(0.0), &mut look, &|| asked.get())
     };
     // In the second round: one row has two samples, the other one.
     let measured = run(&|_, samples| samples == 4);
@@ -286,7 +293,7 @@ fn a_bench_that_is_stopped_keeps_what_it_has() {
     let measured = run(&|p, _| p.stage == Stage::WarmUp);
     assert!(measured.arms[0].iter().all(|row| row.samples.is_empty() && row.cold.is_some()));
     // Not at all: everything is there, and time left was known once a row had run.
-    let left = std::cell::Cell::new(0);
+    let left = Cell::new(0);
     let measured = run(&|p, _| {
         assert_eq!(p.left.is_some(), p.done > 0);
         left.set(left.get() + 1);
@@ -294,6 +301,73 @@ fn a_bench_that_is_stopped_keeps_what_it_has() {
     });
     assert!(!measured.interrupted && measured.arms[0].iter().all(|row| row.error.is_none()));
     assert_eq!(left.get(), 2 * (1 + 2 + 3));
+}
+
+/// A wish to stop is heard before the next forward pass: in the middle of a sample, and of filling a depth.
+#[test]
+fn a_bench_stops_within_a_pass_and_within_a_depth() {
+    // A context of more than one chunk.
+    let model = Told::of("datasets/tiny-gemma4-moe", None);
+    let workload = Workload::random(model.spec(), 1);
+    let stopped_after = |row: Configuration, forwards: usize| {
+        model.seen.lock().unwrap().clear();
+        let (arms, rows) = ([model.arm()], [row]);
+        let bench =
+            Bench { arms: &arms, configurations: &rows, workload: &workload, options: quick(3) };
+        let mut fills = Vec::new();
+        let mut look = |p: &Progress<'_>| {
+            if let Stage::Fill { tokens } = p.stage {
+                fills.push(tokens);
+            }
+        };
+        let stop = || model.seen.lock().unwrap().len() >= forwards;
+        let mut measured = bench.run(&mut || None, &mut look, &stop);
+        assert!(measured.interrupted);
+        assert_eq!(model.seen.lock().unwrap().len(), forwards, "not one more");
+        (measured.arms.remove(0).remove(0), fills)
+    };
+    // Cold, facts and two warm-ups of 6 passes each, a sample, half of another.
+    let (found, fills) = stopped_after(row(0, 6, 0, 1), 4 * 6 + 6 + 3);
+    assert_eq!(found.error.as_deref(), Some("interrupted (1 of 3 samples)"));
+    assert_eq!((found.samples.len(), fills.len()), (1, 0));
+    assert_eq!(found.samples[0].decode_ns.len(), 6);
+    // Two of three chunks of a depth.
+    let (found, fills) = stopped_after(row(0, 1, 1100, 1), 2);
+    assert_eq!(found.error.as_deref(), Some("interrupted (0 of 3 samples)"));
+    assert!(found.cold.is_none());
+    assert_eq!(fills, [0, 512, 1024]);
+}
+
+/// A counter that steps far more rarely than samples end: passes one after the other tell what they tell in the
+/// long run, here 20 W. What the counter says late is not this row's.
+#[test]
+fn short_samples_have_their_energy_counted_over_longer() {
+    const STEP: Duration = Duration::from_millis(20);
+    let model = Told::new(None);
+    let workload = Workload::random(model.spec(), 1);
+    let rows = [row(4, 0, 0, 1), row(0, 2, 0, 3)];
+    let arms = [model.arm()];
+    let run = |energy_over: Duration, counts: bool| {
+        let options = Options { energy_over, ..quick(3) };
+        let bench = Bench { arms: &arms, configurations: &rows, workload: &workload, options };
+        let start = Instant::now();
+        let mut joules = || {
+            let steps = start.elapsed().as_nanos() / STEP.as_nanos();
+            counts.then(|| 20.0 * steps as f64 * STEP.as_secs_f64())
+        };
+        bench.run(&mut joules, &mut |_| {}, &|| false).arms.remove(0)
+    };
+    for row in run(10 * STEP, true) {
+        let energy = row.energy.unwrap();
+        assert_eq!((row.error, row.samples.len()), (None, 3));
+        assert!(energy.passes > 0 && u128::from(energy.ns) >= (10 * STEP).as_nanos());
+        // A step more or less, of ten.
+        let watts = energy.joules / (energy.ns as f64 / 1e9);
+        assert!((17.5..22.5).contains(&watts), "{watts} W");
+    }
+    // Nothing counts, or samples are long enough.
+    assert!(run(10 * STEP, false).iter().all(|row| row.energy.is_none()));
+    assert!(run(Duration::from_nanos(1), true).iter().all(|row| row.energy.is_none()));
 }
 
 #[test]

@@ -22,7 +22,10 @@ mod rapl;
 mod tests;
 
 use burn::tensor::Device;
-use moescope_trace::manifest::{DeviceInfo, DeviceType};
+use moescope_trace::{
+    bench::EnergyMeter,
+    manifest::{DeviceInfo, DeviceType},
+};
 
 use self::{
     hwmon::{Counter, Sampled},
@@ -99,10 +102,19 @@ impl Meter {
         }
     }
 
+    /// Its source and its steps, for a result.
+    pub fn describe(&self) -> EnergyMeter {
+        let step_ms = match &self.source {
+            Source::Rapl(_) => 1,
+            Source::Hwmon(_) | Source::Sampled(_) => 20,
+            Source::Nvml { .. } => 100,
+        };
+        EnergyMeter { source: self.source().to_owned(), step_ns: step_ms * 1_000_000 }
+    }
+
     /// Joules used since the meter was opened. `None` once the counter can't be read any more.
     ///
-    /// Counters step: about every 1 ms (RAPL) to 100 ms (NVML), so a difference of two readings is good to
-    /// the power times that. Counters of RAPL wrap around; two readings may lie about half an hour apart at
+    /// Counters step ([`Meter::describe`]), so a difference of two readings is good to the power times that. Counters of RAPL wrap around; two readings may lie about half an hour apart at
     /// most.
     pub fn joules(&mut self) -> Option<f64> {
         match &mut self.source {

@@ -30,6 +30,7 @@ pub(super) fn result(name: &str) -> BenchResult {
                         prefill_ns: (prompt > 0).then(|| ns(prompt, 1e5)),
                         decode_ns: vec![ns(1, 1e6); generate as usize],
                         joules: None,
+                        process: 0,
                     }
                 };
                 let workload = "random".to_owned();
@@ -45,6 +46,7 @@ pub(super) fn result(name: &str) -> BenchResult {
                     warm_ups: 1,
                     samples: (0..7).map(sample).collect(),
                     facts,
+                    energy: None,
                 });
             }
         }
@@ -58,6 +60,7 @@ pub(super) fn result(name: &str) -> BenchResult {
         fingerprint,
         peaks: Some(Peaks { read_bytes_per_second: 4e10, flops: 1e11 }),
         workload_hash: None,
+        energy: None,
         rows,
     }
 }

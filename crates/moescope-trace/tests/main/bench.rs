@@ -1,6 +1,9 @@
 //! Bench results: what is read, and what is refused and how.
 
-use moescope_trace::{BenchResult, TraceError};
+use moescope_trace::{
+    BenchResult, TraceError,
+    bench::{Energy, EnergyMeter},
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -45,6 +48,7 @@ fn results_are_read_one_after_the_other() {
     let one = document().to_string();
     let results = parse(&format!("{one}\n{one}")).unwrap();
     assert_eq!(results.len(), 2);
+    assert_eq!(parse(&format!("[{one}, {one}]\n{one}")).unwrap().len(), 3, "arrays are files too");
     let row = &results[0].rows[0];
     assert_eq!(row.configuration.to_string(), "text pp4 tg2 b2");
     // 800 ns for two sequences of 4 tokens; 400 ns for two passes of two sequences.
@@ -53,6 +57,23 @@ fn results_are_read_one_after_the_other() {
     // What is written is read again.
     let text = serde_json::to_string(&results[0]).unwrap();
     assert_eq!(parse(&text).unwrap()[0], results[0]);
+}
+
+/// Of samples that are long enough for the counter, or of passes one after the other.
+#[test]
+fn joules_per_token_need_time() {
+    let mut row = parse(&document().to_string()).unwrap().remove(0).rows.remove(0);
+    let meter = |step_ns| EnergyMeter { source: "rapl".into(), step_ns };
+    assert_eq!(row.joules_per_token(&meter(1)), None, "nothing was counted");
+    // 12 tokens in 1200 ns.
+    row.samples[0].joules = Some(6.0);
+    assert_eq!(row.joules_per_token(&meter(120)), Some(0.5));
+    assert_eq!(row.joules_per_token(&meter(121)), None, "less than ten steps");
+    let sample = row.samples[0].clone();
+    row.samples.push(moescope_trace::bench::Sample { joules: Some(18.0), ..sample });
+    assert_eq!(row.joules_per_token(&meter(1)), Some(1.0));
+    row.energy = Some(Energy { joules: 24.0, ns: 10_000, passes: 8 });
+    assert_eq!(row.joules_per_token(&meter(121)), Some(0.25));
 }
 
 #[test]

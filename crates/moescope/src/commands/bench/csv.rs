@@ -1,45 +1,53 @@
 //! A result as CSV: a line per row, with all conditions in every line.
 
-use moescope_trace::bench::BenchRow;
+use moescope_trace::bench::{BenchRow, Configuration};
 use serde_json::Value;
 
-use super::{Printed, columns::COLUMNS, summary::Summary};
+use super::{Printed, columns::COLUMNS, conditions, summary::Summary};
 use crate::ui;
 
-/// A column that says under which conditions a row was measured.
-type Condition = (&'static str, fn(&Printed<'_>, &BenchRow) -> String);
+/// The cells of a row that say what it measured, by name.
+fn configuration(configuration: &Configuration) -> Vec<(String, String)> {
+    let Configuration { workload, prompt, generate, depth, batch } = configuration;
+    let sizes = [("prompt", prompt), ("generate", generate), ("depth", depth), ("batch", batch)];
+    let sizes = sizes.into_iter().map(|(name, n)| (name.into(), n.to_string()));
+    std::iter::once(("workload".into(), workload.clone())).chain(sizes).collect()
+}
 
-const CONDITIONS: &[Condition] = &[
-    ("id", |p, _| p.result.id.clone()),
-    ("created_at", |p, _| p.result.created_at.clone()),
-    ("git_commit", |p, _| p.result.fingerprint.git_commit.clone().unwrap_or_default()),
-    ("model", |p, _| p.result.fingerprint.model.name.clone()),
-    ("labels", |p, _| p.labels.join("; ")),
-    ("weights_hash", |p, _| p.result.fingerprint.model.weights_hash.clone()),
-    ("dtype", |p, _| p.result.fingerprint.model.dtype.clone()),
-    ("moe_impl", |p, _| p.result.fingerprint.moe_impl.clone()),
-    ("backend", |p, _| p.result.fingerprint.device.backend.clone()),
-    ("device", |p, _| p.result.fingerprint.device.adapter.clone()),
-    ("driver", |p, _| p.result.fingerprint.device.driver.clone().unwrap_or_default()),
-    ("workload", |_, row| row.configuration.workload.clone()),
-    ("prompt", |_, row| row.configuration.prompt.to_string()),
-    ("generate", |_, row| row.configuration.generate.to_string()),
-    ("depth", |_, row| row.configuration.depth.to_string()),
-    ("batch", |_, row| row.configuration.batch.to_string()),
-];
+/// The cells that are the same in all rows, by name.
+fn shared(printed: &Printed<'_>) -> Vec<(String, String)> {
+    let result = printed.result;
+    let own = [
+        ("id", result.id.clone()),
+        ("created_at", result.created_at.clone()),
+        ("model", result.fingerprint.model.name.clone()),
+        ("labels", printed.labels.join("; ")),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let conditions = conditions::all(printed).into_iter();
+    own.chain(conditions.map(|(name, value)| (column(name), value))).collect()
+}
 
-fn names() -> Vec<&'static str> {
-    let conditions = CONDITIONS.iter().map(|(name, _)| *name);
-    conditions.chain(COLUMNS.iter().map(|column| column.name)).chain(["error"]).collect()
+/// The name of a column: `CPU governor` is `cpu_governor`.
+fn column(name: &str) -> String {
+    name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+}
+
+fn names(printed: &Printed<'_>) -> Vec<String> {
+    let row = Configuration { workload: "".into(), prompt: 0, generate: 0, depth: 0, batch: 0 };
+    let conditions = shared(printed).into_iter().chain(configuration(&row)).map(|(name, _)| name);
+    let columns = COLUMNS.iter().map(|column| column.name.to_owned());
+    conditions.chain(columns).chain(["error".into()]).collect()
 }
 
 /// The first line.
-pub(super) fn header() -> String {
-    names().join(",")
+pub(super) fn header(printed: &Printed<'_>) -> String {
+    names(printed).join(",")
 }
 
 pub(super) fn render(printed: &Printed<'_>) -> String {
-    ui::csv(&names(), &lines(printed))
+    let names = names(printed);
+    ui::csv(&names.iter().map(String::as_str).collect::<Vec<_>>(), &lines(printed))
 }
 
 /// All lines but the first.
@@ -49,9 +57,11 @@ pub(super) fn rows(printed: &Printed<'_>) -> String {
 }
 
 fn lines(printed: &Printed<'_>) -> Vec<Vec<String>> {
+    let shared = shared(printed);
     let line = |row: &BenchRow| {
         let summary = Summary::of(row, printed);
-        let mut cells: Vec<String> = CONDITIONS.iter().map(|(_, of)| of(printed, row)).collect();
+        let conditions = shared.iter().cloned().chain(configuration(&row.configuration));
+        let mut cells: Vec<String> = conditions.map(|(_, value)| value).collect();
         cells.extend(COLUMNS.iter().map(|column| match (column.value)(row, &summary) {
             Some(Value::String(text)) => text,
             Some(value) => value.to_string(),

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks to stop after the sample in progress, the second ends the program.
+//! Ctrl-C: the first asks to stop after the forward pass in progress, the second ends the program.
 
 use std::{
     process::ExitCode,
@@ -17,19 +17,27 @@ use signal_hook::{
 /// Exit code of a program that a signal ended.
 const SIGNALLED: i32 = 128;
 
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
 /// Listens from its making on.
 pub(super) struct Interrupt {
     asked: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
+    saved: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    pub(super) fn listen() -> anyhow::Result<Self> {
-        let interrupt = Interrupt { asked: Arc::default(), signal: Arc::default() };
-        for signal in [SIGINT, SIGTERM] {
+    /// `answers` says on stderr that it has heard; one of several processes that hear the same leaves that to another.
+    pub(super) fn listen(answers: bool) -> anyhow::Result<Self> {
+        let interrupt =
+            Interrupt { asked: Arc::default(), signal: Arc::default(), saved: Arc::default() };
+        for signal in SIGNALS {
             interrupt
                 .register(signal)
                 .with_context(|| format!("cannot listen for signal {signal}"))?;
+        }
+        if answers {
+            answer(&interrupt.saved).context("cannot listen for signals")?;
         }
         Ok(interrupt)
     }
@@ -46,8 +54,43 @@ impl Interrupt {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// From here on the rows are in a file.
+    pub(super) fn saved(&self) {
+        self.saved.store(true, Ordering::Relaxed);
+    }
+
     /// 130 after Ctrl-C, as of any program that it ends.
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from((SIGNALLED as usize + self.signal.load(Ordering::Relaxed)) as u8)
     }
+}
+
+/// Says at once that the first signal was heard: a pass may take minutes. A handler may not print, so a thread
+/// does, which sleeps until then and takes no part in what is measured.
+#[cfg(unix)]
+fn answer(saved: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use std::{io::Read, os::unix::net::UnixStream};
+
+    let (mut heard, told) = UnixStream::pair()?;
+    for signal in SIGNALS {
+        signal_hook::low_level::pipe::register(signal, told.try_clone()?)?;
+    }
+    let saved = Arc::clone(saved);
+    let wait = move || {
+        // It ends with the program where there is no signal.
+        if heard.read_exact(&mut [0]).is_ok() {
+            crate::ui::note(match saved.load(Ordering::Relaxed) {
+                true => "stopping; the rows are in the file already",
+                false => "stopping after this pass; Ctrl-C again loses the rows",
+            });
+        }
+    };
+    std::thread::Builder::new().name("interrupt".into()).spawn(wait)?;
+    Ok(())
+}
+
+/// No signals of this kind there: the bench ends without a word before.
+#[cfg(not(unix))]
+fn answer(_: &Arc<AtomicBool>) -> std::io::Result<()> {
+    Ok(())
 }

@@ -6,6 +6,7 @@ use moescope_trace::bench::BenchRow;
 use super::{
     Printed,
     columns::{Table, cells},
+    conditions,
     summary::{self, Summary},
     text::parameters,
 };
@@ -39,13 +40,11 @@ pub(super) fn render(printed: &Printed<'_>) -> String {
         text.push_str(&format!("- {}: {}\n", summary::test(&row.configuration), escape(error)));
     }
     let workload = result.rows.first().map_or("", |row| &row.configuration.workload);
-    let commit = result.fingerprint.git_commit.as_deref().unwrap_or("unknown commit");
-    let adapter = escape(&device.adapter);
-    text.push_str(&format!(
-        "\nworkload {workload}, {adapter}, moescope {} ({}); medians of samples\n",
-        result.fingerprint.moescope_version,
-        escape(commit)
-    ));
+    text.push_str(&format!("\nworkload {workload}; medians of samples"));
+    if let Some(energy) = conditions::energy(printed) {
+        text.push_str(&format!("; energy of {}", escape(&energy)));
+    }
+    text.push_str(&format!("\n\nconditions: {}\n", escape(&conditions::line(printed))));
     text
 }
 

@@ -1,17 +1,19 @@
 //! `moescope bench`.
 
 mod columns;
+mod conditions;
 mod csv;
 mod document;
 mod interrupt;
 mod markdown;
 mod output;
+mod processes;
 mod progress;
 mod summary;
 mod text;
 mod workload;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -21,7 +23,7 @@ use moescope_model::{
 };
 use moescope_record::{
     bench::{
-        Arm, Bench as Session, Flow, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
+        Arm, Bench as Session, Grid, Measured, Numbers, Options, Pair, Plan, check_context,
         check_room, result,
     },
     conditions::{Subject, device_info},
@@ -66,6 +68,13 @@ pub(crate) struct Bench {
     /// Samples per row; 5 at least for an interval.
     #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repetitions: u32,
+    /// Spread the samples over this many processes, one after the other, each of which loads the model anew: the
+    /// interval is over processes then (5 or more), and sees what no process sees by itself, as where its memory lies.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    processes: u32,
+    /// Which of the processes this is.
+    #[arg(long, hide = true)]
+    part: Option<u32>,
     #[command(flatten)]
     workload: WorkloadArgs,
     #[command(flatten)]
@@ -84,8 +93,8 @@ pub(crate) struct Bench {
     /// How the result is printed. JSON holds all raw samples.
     #[arg(long, value_enum, default_value = "text")]
     format: Form,
-    /// Append the result to a file as well: as a line of JSON with all raw samples (for `gate` and `history`), or as
-    /// its name says: .csv, .md, .txt.
+    /// Add the result to a file as well: as a line of JSON with all raw samples (for `gate` and `history`), or as
+    /// its name says: .csv, .md, .txt, and .json, which stays one document (an array from the second result on).
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -110,8 +119,6 @@ struct Printed<'a> {
     result: &'a BenchResult,
     /// How its numbers must be labelled.
     labels: &'a [String],
-    /// Shortest time over which the energy counter means something, nanoseconds.
-    energy_ns: u64,
 }
 
 /// A loaded model.
@@ -122,6 +129,11 @@ struct Loaded {
 
 impl Bench {
     pub(crate) fn execute(mut self) -> anyhow::Result<ExitCode> {
+        match self.part {
+            Some(number) => self.become_part(number),
+            None if self.processes > 1 => return processes::execute(&self),
+            None => {}
+        }
         self.workload.put_in_order(&mut self.model);
         // CubeCL reads its configuration once, when the first device is opened.
         let decisions = Decisions::watch();
@@ -140,9 +152,10 @@ impl Bench {
         let rows = self.grid().configurations(workload.name())?;
         check_context(&rows, &spec)?;
         let capacity = self.compute.capacity(&adapter);
-        let options = Options {
+        let mut options = Options {
             samples: self.repetitions,
-            seed: self.seed,
+            // Another order in every process.
+            seed: self.seed.wrapping_add(self.part.unwrap_or_default().into()),
             capacity: Some(capacity),
             ..Options::default()
         };
@@ -174,7 +187,7 @@ impl Bench {
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("MOESCOPE_GIT_COMMIT"),
         };
-        let mut fingerprint = environment::fingerprint(&subject, target, &roots);
+        let fingerprint = environment::fingerprint(&subject, target, &roots);
         let mut meter = match Meter::open(target, &info, &roots) {
             Ok(meter) => Some(meter),
             Err(why) => {
@@ -188,31 +201,43 @@ impl Bench {
             );
         }
 
+        let energy = meter.as_ref().map(Meter::describe);
+        options.energy_over =
+            Duration::from_nanos(energy.as_ref().map_or(0, |meter| meter.shortest_ns()));
         let arm = Arm { model: model.as_ref(), dtype: self.compute.dtype };
         let session = Session { arms: &[arm], configurations: &rows, workload: &workload, options };
-        let started = result::now();
-        let interrupt = Interrupt::listen()?;
-        let measured = run(&session, meter.as_mut(), &interrupt);
-        for &(_, place) in &measured.unstable {
+        let command = ui::command_line();
+        let mut result =
+            result::result(result::now(), command, fingerprint, energy, &workload, Vec::new());
+        if let Some(file) = &file {
+            file.check_columns(&Printed { result: &result, labels: &labels })?;
+        }
+        let interrupt = Interrupt::listen(self.part.is_none())?;
+        let Measured { mut arms, interrupted, unstable } =
+            run(&session, meter.as_mut(), &interrupt);
+        result.rows = arms.pop().unwrap_or_default();
+        for (_, place) in unstable {
             ui::note(format!(
                 "{}: times were not stable within 5 % after {} warm-ups; the machine may be busy",
-                rows[place], measured.arms[0][place].warm_ups
+                rows[place], result.rows[place].warm_ups
             ));
         }
         // Before the probes: what is tuned for them is none of the model's.
-        fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
-        let any = measured.arms.iter().flatten().any(|row| !row.samples.is_empty());
-        let peaks = (!self.no_peaks && !interrupt.is_asked() && any)
-            .then(|| peaks::measure(target, info.device_type, self.compute.dtype))
-            .and_then(|found| found.inspect_err(|e| ui::note(format!("no MBU, no MFU: {e}"))).ok());
-        let Measured { mut arms, interrupted, .. } = measured;
-        let rows = arms.pop().unwrap_or_default();
-        let result =
-            result::result(started, ui::command_line(), fingerprint, peaks, &workload, rows);
-        let energy_ns = meter.map_or(0, |meter| summary::energy_ns(meter.source()));
-        let printed = Printed { result: &result, labels: &labels, energy_ns };
+        result.fingerprint.autotune.decisions = decisions.map(|d| d.chosen()).unwrap_or_default();
+        let any = result.rows.iter().any(|row| !row.samples.is_empty());
+        if !self.no_peaks && any && !interrupt.is_asked() {
+            // The probes take seconds: what was measured is safe before.
+            if let Some(file) = file.as_mut().filter(|file| file.is_regular()) {
+                file.write(&Printed { result: &result, labels: &labels })?;
+                interrupt.saved();
+            }
+            let stop = || interrupt.is_asked();
+            let found = peaks::measure(target, info.device_type, self.compute.dtype, &stop);
+            result.peaks = found.inspect_err(|why| ui::note(format!("no MBU, no MFU: {why}"))).ok();
+        }
+        let printed = Printed { result: &result, labels: &labels };
         if let Some(file) = &mut file {
-            file.append(&printed)?;
+            file.write(&printed)?;
         }
         ui::print(&self.format.of(&printed)?)?;
         self.exit_code(&result, interrupted, &interrupt)
@@ -322,6 +347,8 @@ impl Bench {
     ) -> anyhow::Result<ExitCode> {
         if interrupted {
             ui::note("interrupted: rows keep the samples they have");
+        }
+        if interrupt.is_asked() {
             return Ok(interrupt.exit_code());
         }
         let failed = result.rows.iter().filter(|row| row.error.is_some());
@@ -336,14 +363,11 @@ impl Bench {
     }
 }
 
-/// Measures, with progress on a terminal, until it is done or interrupted.
+/// Measures, with progress, until it is done or interrupted.
 fn run(session: &Session<'_>, mut meter: Option<&mut Meter>, interrupt: &Interrupt) -> Measured {
     let mut bar = progress::Bar::new();
-    let mut energy = || meter.as_mut().and_then(|meter| meter.joules());
-    let measured = session.run(&mut energy, &mut |now| {
-        bar.show(now);
-        if interrupt.is_asked() { Flow::Stop } else { Flow::Continue }
-    });
+    let mut joules = || meter.as_mut().and_then(|meter| meter.joules());
+    let measured = session.run(&mut joules, &mut |now| bar.show(now), &|| interrupt.is_asked());
     bar.finish();
     measured
 }

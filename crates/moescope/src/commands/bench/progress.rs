@@ -1,6 +1,6 @@
-//! Progress on a terminal: what is measured, passes done, time left.
+//! Progress: what is measured, passes done, time left; as a bar on a terminal, as a line now and then elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moescope_record::bench::{Progress, Stage};
@@ -8,10 +8,16 @@ use moescope_record::bench::{Progress, Stage};
 use super::summary;
 use crate::ui;
 
+/// Time between two lines where there is no terminal.
+const EVERY: Duration = Duration::from_secs(30);
+
 /// Drawn between passes only: a thread that draws would take part in the samples.
 pub(super) struct Bar {
     bar: ProgressBar,
+    begun: bool,
     sampling: bool,
+    /// When a line was last written.
+    written: Instant,
 }
 
 impl Bar {
@@ -21,31 +27,60 @@ impl Bar {
             ProgressStyle::with_template("{msg:<36} {wide_bar} {pos}/{len} passes {prefix}");
         // The template is fixed and valid; the default style is the harmless fallback.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Bar { bar, sampling: false }
+        Bar { bar, begun: false, sampling: false, written: Instant::now() }
     }
 
     pub(super) fn show(&mut self, now: &Progress<'_>) {
-        let stage = match now.stage {
-            Stage::Cold => "cold",
-            Stage::WarmUp => "warming up",
-            Stage::Sample => "sampling",
-        };
-        let left = now.left.map(|left| format!("{} left", words(left)));
+        let left = now.left.map(left).unwrap_or_default();
+        if !std::mem::replace(&mut self.begun, true) {
+            self.bar.suspend(|| ui::note("first passes, row after row"));
+        }
         if now.stage == Stage::Sample && !std::mem::replace(&mut self.sampling, true) {
-            let left = left.as_deref().unwrap_or_default();
             self.bar.suspend(|| {
                 ui::note(format!("all rows are warm; sampling in turns, about {left}"))
             });
+            self.written = Instant::now();
+        }
+        if self.bar.is_hidden() {
+            if self.written.elapsed() >= EVERY {
+                ui::note(line(now));
+                self.written = Instant::now();
+            }
+            return;
         }
         self.bar.set_length(now.total);
         self.bar.set_position(now.done);
-        self.bar.set_message(format!("{stage} {}", summary::test(now.configuration)));
-        self.bar.set_prefix(left.unwrap_or_default());
+        self.bar.set_message(doing(now));
+        self.bar.set_prefix(left);
     }
 
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// What comes next.
+fn doing(now: &Progress<'_>) -> String {
+    let test = summary::test(now.configuration);
+    match now.stage {
+        Stage::Cold => format!("cold {test}"),
+        Stage::Fill { tokens } => {
+            format!("filling {tokens} of {} {test}", now.configuration.depth)
+        }
+        Stage::WarmUp => format!("warming up {test}"),
+        Stage::Sample => format!("sampling {test}"),
+        Stage::Energy => format!("counting energy {test}"),
+    }
+}
+
+/// All of it in a line.
+fn line(now: &Progress<'_>) -> String {
+    let left = now.left.map(|time| format!(", about {}", left(time))).unwrap_or_default();
+    format!("{}: {} of {} passes{left}", doing(now), now.done, now.total)
+}
+
+fn left(time: Duration) -> String {
+    format!("{} left", words(time))
 }
 
 /// A time in its largest two units.
@@ -69,5 +104,27 @@ mod tests {
         {
             assert_eq!(words(Duration::from_secs_f64(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        let configuration = moescope_trace::bench::Configuration {
+            workload: "text".into(),
+            prompt: 0,
+            generate: 8,
+            depth: 4096,
+            batch: 1,
+        };
+        let mut now = Progress {
+            stage: Stage::Fill { tokens: 1024 },
+            arm: 0,
+            configuration: &configuration,
+            done: 0,
+            total: 20,
+            left: None,
+        };
+        assert_eq!(line(&now), "filling 1024 of 4096 tg8 @ d4096: 0 of 20 passes");
+        (now.stage, now.done, now.left) = (Stage::Sample, 12, Some(Duration::from_secs(90)));
+        assert_eq!(line(&now), "sampling tg8 @ d4096: 12 of 20 passes, about 1 min 30 s left");
     }
 }

@@ -10,7 +10,7 @@ use super::Printed;
 pub(super) struct Summary {
     /// Tokens per second (prompt and generated ones together), median of the samples.
     pub(super) rate: Option<f64>,
-    /// 95 % bootstrap interval of the median.
+    /// 95 % bootstrap interval of the median; over processes where samples are from several.
     pub(super) interval: Option<(f64, f64)>,
     /// Distance of the quartiles over the median.
     pub(super) spread: Option<f64>,
@@ -26,7 +26,7 @@ pub(super) struct Summary {
     pub(super) mbu: Option<f64>,
     /// Operations per second over the measured peak.
     pub(super) mfu: Option<f64>,
-    /// Joules per token, median.
+    /// Joules per token.
     pub(super) joules: Option<f64>,
 }
 
@@ -35,9 +35,17 @@ impl Summary {
         let configuration = &row.configuration;
         let batch = f64::from(configuration.batch);
         let tokens = batch * (f64::from(configuration.prompt) + f64::from(configuration.generate));
-        let rates: Vec<f64> =
-            row.samples.iter().map(|sample| tokens * 1e9 / total_ns(sample)).collect();
-        let rate = stats::median(&mut rates.clone());
+        let of = |sample: &Sample| tokens * 1e9 / sample.total_ns() as f64;
+        let rates: Vec<f64> = row.samples.iter().map(of).collect();
+        // Samples of one process resemble each other: each process counts once.
+        let mut units = rates.clone();
+        if row.samples.iter().any(|sample| sample.process > 0) {
+            let one =
+                |samples: &[Sample]| stats::median(&mut samples.iter().map(of).collect::<Vec<_>>());
+            let processes = row.samples.chunk_by(|a, b| a.process == b.process);
+            units = processes.filter_map(one).collect();
+        }
+        let rate = stats::median(&mut units.clone());
         let prefill = row.samples.iter().filter_map(|sample| sample.prefill_ns);
         let ttft_ns = stats::median(&mut prefill.map(|ns| ns as f64).collect::<Vec<_>>());
         let per_token = row.decode_ns_per_token();
@@ -46,18 +54,17 @@ impl Summary {
             let first = cold.prefill_ns.or_else(|| cold.decode_ns.first().copied());
             first.map(|ns| ns as f64)
         });
-        let long_enough = |sample: &Sample| total_ns(sample) >= printed.energy_ns as f64;
-        let joules = row.samples.iter().all(long_enough).then(|| row.joules_per_token());
+        let joules = printed.result.energy.as_ref().and_then(|meter| row.joules_per_token(meter));
         let (bytes, operations, seconds) = work(row, ttft_ns, tpot_ns);
         let peaks = printed.result.peaks.as_ref();
         let share = |amount: Option<f64>, peak: Option<f64>| Some(amount? / seconds? / peak?);
         Summary {
-            interval: stats::median_interval(&rates),
+            interval: stats::median_interval(&units),
             spread: stats::quartile_spread(&rates),
             itl_ns: gaps(&row.samples),
             mbu: share(bytes, peaks.map(|p| p.read_bytes_per_second)),
             mfu: share(operations, peaks.map(|p| p.flops)),
-            joules: joules.and_then(|mut joules| stats::median(&mut joules)),
+            joules,
             rate,
             ttft_ns,
             tpot_ns,
@@ -88,10 +95,6 @@ fn work(
     (bytes.map(|b| b * tokens), operations.map(|o| o * tokens), ns.map(|ns| ns / 1e9))
 }
 
-fn total_ns(sample: &Sample) -> f64 {
-    (sample.prefill_ns.unwrap_or(0) + sample.decode_ns.iter().sum::<u64>()) as f64
-}
-
 fn gaps(samples: &[Sample]) -> Option<[f64; 3]> {
     let all = samples.iter().flat_map(|sample| &sample.decode_ns).map(|&ns| ns as f64);
     let all = sorted(all.collect());
@@ -120,18 +123,12 @@ pub(super) fn test(configuration: &Configuration) -> String {
     text
 }
 
-/// Shortest time over which a counter of this source means something: ten of its steps.
-pub(super) fn energy_ns(source: &str) -> u64 {
-    match source {
-        "nvml" => 1_000_000_000,
-        "rapl" => 10_000_000,
-        _ => 200_000_000,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use moescope_trace::{BenchResult, bench::Peaks};
+    use moescope_trace::{
+        BenchResult,
+        bench::{Energy, EnergyMeter, Peaks},
+    };
     use serde_json::json;
 
     use super::*;
@@ -164,8 +161,9 @@ mod tests {
 
     #[test]
     fn numbers_by_hand() {
-        let result = result();
-        let printed = Printed { result: &result, labels: &[], energy_ns: 0 };
+        let mut result = result();
+        result.energy = Some(EnergyMeter { source: "rapl".into(), step_ns: 400_000 });
+        let printed = Printed { result: &result, labels: &[] };
         // Decode passes of 1, 2 and 3 ms; 2 sequences.
         let ms = |n: u64| n * 1_000_000;
         let samples = json!([
@@ -185,8 +183,14 @@ mod tests {
         assert!(
             (found.mbu.unwrap() - 0.5).abs() < 1e-12 && (found.mfu.unwrap() - 0.1).abs() < 1e-12
         );
-        let slow = Printed { energy_ns: ms(5), ..printed };
-        assert_eq!(Summary::of(&row(0, 2, samples), &slow).joules, None);
+        // Shorter than ten steps of a counter, samples tell nothing; 5 passes one after the other do.
+        let mut slow = result.clone();
+        slow.energy = Some(EnergyMeter { source: "nvml".into(), step_ns: 500_000 });
+        let slow = Printed { result: &slow, labels: &[] };
+        let mut row_of_short = row(0, 2, samples);
+        assert_eq!(Summary::of(&row_of_short, &slow).joules, None);
+        row_of_short.energy = Some(Energy { joules: 60.0, ns: ms(20), passes: 5 });
+        assert_eq!(Summary::of(&row_of_short, &slow).joules, Some(3.0));
 
         let samples: Vec<_> =
             [5, 4, 6, 5, 5].iter().map(|n| json!({"at_ns": 0, "prefill_ns": ms(*n)})).collect();
@@ -200,6 +204,25 @@ mod tests {
             (found.mbu.unwrap() - 0.04).abs() < 1e-12 && (found.mfu.unwrap() - 0.8).abs() < 1e-12
         );
         assert_eq!(Summary::of(&row(10, 0, json!([])), &printed).rate, None);
+    }
+
+    /// Five processes with samples that are alike: what they differ by is what the interval is made of.
+    #[test]
+    fn processes_count_once_each() {
+        let result = result();
+        let printed = Printed { result: &result, labels: &[] };
+        let samples = |process: u64| {
+            let ns = [100, 102, 104, 106, 108][process as usize] * 10_000;
+            vec![json!({"at_ns": 0, "prefill_ns": ns, "process": process}); 1 + process as usize]
+        };
+        let samples: Vec<_> = (0..5).flat_map(samples).collect();
+        let found = Summary::of(&row(52, 0, json!(samples)), &printed);
+        // 104 tokens in 1.04 ms, the middle one of five; of all samples it would be 1.06 ms.
+        assert_eq!(found.rate, Some(100_000.0));
+        let rates = [1.00, 1.02, 1.04, 1.06, 1.08].map(|ms| 104e3 / ms);
+        let want = stats::median_interval(&rates).unwrap();
+        let (low, high) = found.interval.unwrap();
+        assert!((low / want.0 - 1.0).abs() < 1e-9 && (high / want.1 - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use moescope_trace::bench::BenchRow;
 use super::{
     Printed,
     columns::{Table, cells},
+    conditions,
     summary::{self, Summary},
 };
 use crate::ui;
@@ -67,25 +68,9 @@ pub(super) fn head(printed: &Printed<'_>) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    lines.extend(state(printed).map(|state| ("state", state)));
+    lines.extend(conditions::energy(printed).map(|energy| ("energy", energy)));
+    lines.push(("conditions", conditions::line(printed)));
     lines
-}
-
-/// What makes a machine faster or slower from one hour to the next, as far as it is known.
-fn state(printed: &Printed<'_>) -> Option<String> {
-    let state = &printed.result.fingerprint.state;
-    let load = state.load_average.map(|[minute, ..]| {
-        format!("load {minute:.1} on {} cores", printed.result.fingerprint.host.cores)
-    });
-    let parts = [
-        state.cpu_governor.as_ref().map(|governor| format!("governor {governor}")),
-        state.power_source.clone(),
-        state.gpu_state.clone(),
-        state.gpu_mhz.map(|mhz| format!("GPU {mhz:.0} MHz")),
-        load,
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| sanitize(&parts.join(", ")).into_owned())
 }
 
 /// Parameters in millions or billions.
