@@ -153,6 +153,13 @@ pub struct Sample {
     /// Energy used, joules, where the platform counts it.
     #[serde(default)]
     pub joules: Option<f64>,
+    /// Which process took it, counted from 0, where samples are from several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub process: u32,
+}
+
+fn is_first(process: &u32) -> bool {
+    *process == 0
 }
 
 /// What a configuration does, however long it takes: the same for the same program and conditions.

@@ -231,6 +231,23 @@ fn filling_a_depth_is_interrupted() {
     assert_eq!(rows[0].cold, None);
 }
 
+/// Samples of several processes in one result: as many as were asked for, each marked with its process.
+#[test]
+fn samples_are_spread_over_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["-p", "4", "-n", "0", "-r", "5", "--processes", "3", "-o", "kept.jsonl"];
+    let said = succeed(bench(&arguments).current_dir(dir.path()).args(["--format", "json"]));
+    assert!(stderr(&said).contains("process 3 of 3"), "{}", stderr(&said));
+    let result = BenchResult::parse(&stdout(&said), Path::new("stdout")).unwrap();
+    assert_eq!(BenchResult::read(&dir.path().join("kept.jsonl")).unwrap(), result);
+    let row = &result[0].rows[0];
+    let processes: Vec<u32> = row.samples.iter().map(|sample| sample.process).collect();
+    assert_eq!((processes.as_slice(), &row.error), ([0, 0, 1, 1, 2].as_slice(), &None));
+    assert!(row.samples.is_sorted_by_key(|sample| sample.at_ns), "{:?}", row.samples);
+    assert!(result[0].command.contains(&"--processes".into()), "{:?}", result[0].command);
+    fail(&mut bench(&["-r", "2", "--processes", "3"]), &["--processes 3", "-r to 3"]);
+}
+
 /// Rows are in the file before peaks are measured, whatever happens then; undisturbed, peaks join them.
 #[cfg(unix)]
 #[test]

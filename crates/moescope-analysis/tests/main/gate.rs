@@ -86,6 +86,7 @@ fn bench(samples: usize, slow: impl Fn(usize) -> f64, rng: &mut Rng) -> BenchRes
                     prefill_ns: Some(ns(f64::from(prompt))),
                     decode_ns: (0..8).map(|_| ns(1.0)).collect(),
                     joules: None,
+                    process: 0,
                 }
             })
             .collect(),

@@ -30,6 +30,7 @@ pub(super) fn result(name: &str) -> BenchResult {
                         prefill_ns: (prompt > 0).then(|| ns(prompt, 1e5)),
                         decode_ns: vec![ns(1, 1e6); generate as usize],
                         joules: None,
+                        process: 0,
                     }
                 };
                 let workload = "random".to_owned();

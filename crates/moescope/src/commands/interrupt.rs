@@ -36,8 +36,8 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// `says` is told the user when the first signal comes.
-    pub(super) fn listen(says: Says) -> anyhow::Result<Self> {
+    /// `says` is told the user when the first signal comes; of several processes that hear the same, one says it.
+    pub(super) fn listen(says: Option<Says>) -> anyhow::Result<Self> {
         let interrupt =
             Interrupt { asked: Arc::default(), signal: Arc::default(), saved: Arc::default() };
         for signal in SIGNALS {
@@ -45,8 +45,9 @@ impl Interrupt {
                 .register(signal)
                 .with_context(|| format!("cannot listen for signal {signal}"))?;
         }
-        #[cfg(unix)]
-        answer(&interrupt.saved, says).context("cannot listen for signals")?;
+        if let Some(says) = says {
+            answer(&interrupt.saved, says).context("cannot listen for signals")?;
+        }
         Ok(interrupt)
     }
 
@@ -94,5 +95,11 @@ fn answer(saved: &Arc<AtomicBool>, says: Says) -> std::io::Result<()> {
         }
     };
     std::thread::Builder::new().name("interrupt".into()).spawn(wait)?;
+    Ok(())
+}
+
+/// No signals of this kind there: the program ends without a word before.
+#[cfg(not(unix))]
+fn answer(_: &Arc<AtomicBool>, _: Says) -> std::io::Result<()> {
     Ok(())
 }

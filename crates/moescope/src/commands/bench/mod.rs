@@ -6,6 +6,7 @@ mod csv;
 mod document;
 mod markdown;
 mod output;
+mod processes;
 mod progress;
 mod summary;
 mod text;
@@ -72,6 +73,13 @@ pub(crate) struct Bench {
     /// Samples per row; 5 at least for an interval.
     #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repetitions: u32,
+    /// Spread the samples over this many processes, one after the other, each of which loads the model anew: the
+    /// interval is over processes then (5 or more), and sees what no process sees by itself, as where its memory lies.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    processes: u32,
+    /// Which of the processes this is.
+    #[arg(long, hide = true)]
+    part: Option<u32>,
     #[command(flatten)]
     workload: WorkloadArgs,
     #[command(flatten)]
@@ -126,6 +134,11 @@ struct Loaded {
 
 impl Bench {
     pub(crate) fn execute(mut self) -> anyhow::Result<ExitCode> {
+        match self.part {
+            Some(number) => self.become_part(number),
+            None if self.processes > 1 => return processes::execute(&self),
+            None => {}
+        }
         self.workload.put_in_order(&mut self.model);
         // CubeCL reads its configuration once, when the first device is opened.
         let decisions = Decisions::watch();
@@ -149,7 +162,8 @@ impl Bench {
         check_context(&rows, &spec)?;
         let mut options = Options {
             samples: self.repetitions,
-            seed: self.seed,
+            // Another order in every process.
+            seed: self.seed.wrapping_add(self.part.unwrap_or_default().into()),
             capacity: Some(capacity),
             ..Options::default()
         };
@@ -206,7 +220,7 @@ impl Bench {
         if let Some(file) = &file {
             file.check_columns(&Printed { result: &result, labels: &labels })?;
         }
-        let interrupt = Interrupt::listen(STOPPING)?;
+        let interrupt = Interrupt::listen(self.part.is_none().then_some(STOPPING))?;
         let Measured { mut arms, interrupted, unstable } =
             run(&session, meter.as_mut(), &interrupt);
         result.rows = arms.pop().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::Printed;
 pub(super) struct Summary {
     /// Tokens per second (prompt and generated ones together), median of the samples.
     pub(super) rate: Option<f64>,
-    /// 95 % bootstrap interval of the median.
+    /// 95 % bootstrap interval of the median; over processes where samples are from several.
     pub(super) interval: Option<(f64, f64)>,
     /// Distance of the quartiles over the median.
     pub(super) spread: Option<f64>,
@@ -35,9 +35,17 @@ impl Summary {
         let configuration = &row.configuration;
         let batch = f64::from(configuration.batch);
         let tokens = batch * (f64::from(configuration.prompt) + f64::from(configuration.generate));
-        let rates: Vec<f64> =
-            row.samples.iter().map(|sample| tokens * 1e9 / sample.total_ns() as f64).collect();
-        let rate = stats::median(&mut rates.clone());
+        let of = |sample: &Sample| tokens * 1e9 / sample.total_ns() as f64;
+        let rates: Vec<f64> = row.samples.iter().map(of).collect();
+        // Samples of one process resemble each other: each process counts once.
+        let mut units = rates.clone();
+        if row.samples.iter().any(|sample| sample.process > 0) {
+            let one =
+                |samples: &[Sample]| stats::median(&mut samples.iter().map(of).collect::<Vec<_>>());
+            let processes = row.samples.chunk_by(|a, b| a.process == b.process);
+            units = processes.filter_map(one).collect();
+        }
+        let rate = stats::median(&mut units.clone());
         let prefill = row.samples.iter().filter_map(|sample| sample.prefill_ns);
         let ttft_ns = stats::median(&mut prefill.map(|ns| ns as f64).collect::<Vec<_>>());
         let per_token = row.decode_ns_per_token();
@@ -51,7 +59,7 @@ impl Summary {
         let peaks = printed.result.peaks.as_ref();
         let share = |amount: Option<f64>, peak: Option<f64>| Some(amount? / seconds? / peak?);
         Summary {
-            interval: stats::median_interval(&rates),
+            interval: stats::median_interval(&units),
             spread: stats::quartile_spread(&rates),
             itl_ns: gaps(&row.samples),
             mbu: share(bytes, peaks.map(|p| p.read_bytes_per_second)),
@@ -196,6 +204,25 @@ mod tests {
             (found.mbu.unwrap() - 0.04).abs() < 1e-12 && (found.mfu.unwrap() - 0.8).abs() < 1e-12
         );
         assert_eq!(Summary::of(&row(10, 0, json!([])), &printed).rate, None);
+    }
+
+    /// Five processes with samples that are alike: what they differ by is what the interval is made of.
+    #[test]
+    fn processes_count_once_each() {
+        let result = result();
+        let printed = Printed { result: &result, labels: &[] };
+        let samples = |process: u64| {
+            let ns = [100, 102, 104, 106, 108][process as usize] * 10_000;
+            vec![json!({"at_ns": 0, "prefill_ns": ns, "process": process}); 1 + process as usize]
+        };
+        let samples: Vec<_> = (0..5).flat_map(samples).collect();
+        let found = Summary::of(&row(52, 0, json!(samples)), &printed);
+        // 104 tokens in 1.04 ms, the middle one of five; of all samples it would be 1.06 ms.
+        assert_eq!(found.rate, Some(100_000.0));
+        let rates = [1.00, 1.02, 1.04, 1.06, 1.08].map(|ms| 104e3 / ms);
+        let want = stats::median_interval(&rates).unwrap();
+        let (low, high) = found.interval.unwrap();
+        assert!((low / want.0 - 1.0).abs() < 1e-9 && (high / want.1 - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -110,7 +110,7 @@ const CONFIG: &str = "moescope.toml";
 impl Gate {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         // Files are read in no time: there Ctrl-C ends the program at once.
-        let interrupt = self.run.as_ref().map(|_| Interrupt::listen(STOPPING)).transpose()?;
+        let interrupt = self.run.as_ref().map(|_| Interrupt::listen(Some(STOPPING))).transpose()?;
         let verdict = match self.judge(interrupt.as_ref()) {
             Ok(verdict) => verdict,
             Err(error) => return self.fail(error, interrupt.as_ref()),
