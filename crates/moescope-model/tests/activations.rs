@@ -59,6 +59,8 @@ unsafe impl GlobalAlloc for Counting {
 const ALONE: &str = "MOESCOPE_TEST_ACTIVATIONS_ALONE";
 /// What a pass takes whatever its size: lists of tasks, handles, names.
 const CONSTANT: u64 = 64 << 10;
+/// What a product of many rows packs at a time, per thread, whatever its size.
+const PACKED: u64 = 2 << 20;
 
 const MODELS: &[&str] =
     &["tiny", "deepseek-v3", "gemma4-ple-kvshared", "glm4-moe", "gpt-oss", "mixtral", "qwen3-moe"];
@@ -171,7 +173,9 @@ fn scoring_on_flex_stays_within_its_bound() {
         let bound = activations(spec, pass, rows, false).total();
         let unscored = activations(spec, pass, 0, false).total();
         println!("{folder} {rows} rows: {peak} of {bound}, {unscored} without");
-        assert!(peak <= bound + CONSTANT, "{folder}: {peak} > {bound}");
+        let threads = std::thread::available_parallelism().unwrap().get() as u64;
+        let most = bound + CONSTANT + PACKED * threads;
+        assert!(peak <= most, "{folder}: {peak} > {most}");
         // Where many rows are scored it is they that take it, and that is counted closely.
         let closely = peak > unscored && bound <= 2 * peak;
         assert!(rows < 10 || closely, "{folder}: {peak} of {bound}, {unscored}");
