@@ -45,9 +45,8 @@ pub(super) fn text(
             ["", "same experts", "95 %", chance, "same set", "other first", "shift", chance];
         out.push_str(&table(&header, &routing));
         out.push_str(
-            "\nsame experts: mean share of a token's experts; other first: tokens whose first choice \
-             differs; shift: Jensen-Shannon\ndivergence of the use of experts, nats, and what two \
-             independent samples of one distribution show\n\n",
+            "\nsame experts: mean share of a token's experts; other first: tokens whose first choice differs;\n\
+             shift: Jensen-Shannon divergence of the use of experts, nats; by chance: what independent samples show\n\n",
         );
     }
     let rest = rest(rows, &escape);
@@ -124,11 +123,11 @@ fn routing(rows: &[ComparisonRow<'_>], escape: &impl Fn(&str) -> String) -> Vec<
 fn rest(rows: &[ComparisonRow<'_>], escape: &impl Fn(&str) -> String) -> Vec<Vec<String>> {
     type Shown = fn(f64) -> String;
     let ratio: Shown = |x| format!("x{x:.3}");
-    let nats: Shown = |x| format!("{x:.4} nats");
+    let nats: Shown = |x| format!("{x:.4}");
     let kinds: [(&str, &str, Shown, Shown); 10] = [
         ("equal_tokens", "equal generated tokens", percent, percent),
-        ("logprob_difference", "log-probability, distance", nats, nats),
-        ("logprob_change", "log-probability, change", nats, nats),
+        ("logprob_difference", "log-probability distance, nats", nats, nats),
+        ("logprob_change", "log-probability change, nats", nats, nats),
         ("speed_ratio", "tokens/s", ratio, |x| format!("{x:.0}")),
         ("ttft_ratio", "time to first token, ms", ratio, milliseconds),
         ("tpot_ratio", "time per output token, ms", ratio, milliseconds),
