@@ -55,8 +55,8 @@ fn millions_of_decisions() {
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let decisions = made.decisions() as f64;
     println!("{said}{seconds:.1} s, {:.1} million decisions/s", decisions / seconds / 1e6);
-    // The tests beside it take part of the machine.
-    let allowed = 4.0 * SECONDS * decisions;
+    // Other work takes part of a shared machine: what is held tightly is the processor time, below.
+    let allowed = 10.0 * SECONDS * decisions;
     assert!(seconds < allowed, "{seconds:.1} s of {allowed:.1} s");
     let Some(found) = said.lines().find_map(|line| line.strip_prefix("process: ")) else {
         let known = if cfg!(target_os = "linux") { "/proc says" } else { "only Linux says" };
@@ -81,7 +81,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 const BYTES: f64 = 13.0;
 
 /// Bytes that may be held whatever the run is: two row groups as they are read, and per-group tables.
-const FIXED: f64 = 160.0 * MIB;
+const FIXED: f64 = 190.0 * MIB;
 
 /// Reads and analyses a run; says processor time, peak of memory and memory at the start.
 fn analyse(run: &Path) {
@@ -115,10 +115,10 @@ fn processor_seconds() -> Option<f64> {
 }
 
 /// How a time grows: the growth from the second of three sizes to the third over that from the first to the
-/// second, each size twice the one before. It is 2 where work is linear and 4 where it is quadratic, whatever
-/// is constant beside it. The least time of each size in up to `rounds` rounds is taken, which end where the
-/// quotient is below `enough`: other work on the machine makes times longer, not shorter. `None` where four
-/// times the trace takes less than a tenth more.
+/// second, each size four times the one before. It is 4 where work is linear and 16 where it is quadratic,
+/// whatever is constant beside it. The least time of each size in up to `rounds` rounds is taken, which end
+/// where the quotient is below `enough`: other work on the machine makes times longer, not shorter. `None`
+/// where 16 times the trace takes less than a quarter more.
 fn growth<T>(inputs: [&T; 3], rounds: usize, enough: f64, work: impl Fn(&T)) -> Option<f64> {
     let mut least = [Duration::MAX; 3];
     let mut quotient = f64::INFINITY;
@@ -128,23 +128,21 @@ fn growth<T>(inputs: [&T; 3], rounds: usize, enough: f64, work: impl Fn(&T)) -> 
             work(input);
             *least = start.elapsed().min(*least);
         }
-        let [one, two, four] = least.map(|time| time.as_secs_f64());
-        quotient = match two > one {
-            true => (four - two) / (two - one),
-            false => f64::INFINITY,
-        };
-        if round >= 2 && four < 1.1 * one {
+        let [first, second, third] = least.map(|time| time.as_secs_f64());
+        if round > 0 && third < 1.25 * first {
             return None;
         }
-        if round >= 2 && quotient < enough {
+        let grown = second - first;
+        quotient = if grown > 0.0 { (third - second) / grown } else { f64::INFINITY };
+        if round > 0 && quotient < enough {
             break;
         }
     }
     Some(quotient)
 }
 
-/// Most that the growth may be: linear work has 2, and quadratic work 4.
-const LINEAR: f64 = 3.0;
+/// Most that the growth may be: linear work has 4, and quadratic work 16.
+const LINEAR: f64 = 8.0;
 
 /// Every kind of metric takes time in proportion to the trace, for more sequences and for longer ones. Without
 /// resamples, which cost the same for any trace.
@@ -152,7 +150,7 @@ const LINEAR: f64 = 3.0;
 fn time_grows_with_the_trace() {
     let made = Synthetic {
         domains: 4,
-        sequences: 32,
+        sequences: 8,
         prompt: 192,
         generated: 64,
         layers: 8,
@@ -169,16 +167,16 @@ fn time_grows_with_the_trace() {
             .unwrap()
     };
     let (one, more, longer) =
-        (times(1, 1), [2, 4].map(|n| times(n, 1)), [2, 4].map(|n| times(1, n)));
+        (times(1, 1), [4, 16].map(|n| times(n, 1)), [4, 16].map(|n| times(1, n)));
     let options = Options { resamples: 0, ..Options::default() };
-    for (what, [two, four]) in [("more sequences", &more), ("longer sequences", &longer)] {
-        assert_eq!((two.len(), four.len()), (2 * one.len(), 4 * one.len()));
+    for (what, [second, third]) in [("more sequences", &more), ("longer sequences", &longer)] {
+        assert_eq!((second.len(), third.len()), (4 * one.len(), 16 * one.len()));
         for group in Group::ALL {
             let metrics = || METRICS.iter().filter(|metric| metric.group == group);
             let work = |data: &RunData| {
                 black_box(analyze_metrics(data, &options, metrics()));
             };
-            let found = growth([&one, two, four], 12, LINEAR, work);
+            let found = growth([&one, second, third], 12, LINEAR, work);
             println!("{what}, {}: {found:.2?}", group.title());
             assert!(
                 found.is_none_or(|growth| growth < LINEAR),
@@ -200,9 +198,9 @@ fn quadratic_work_is_seen() {
         black_box((0..steps).fold(1u32, |x, n| (x ^ n).wrapping_mul(2_654_435_761)));
     };
     let numbers = |n: u32| (0..n).map(|n| n.wrapping_mul(2_654_435_761)).collect::<Vec<u32>>();
-    let lists = [numbers(4_000), numbers(8_000), numbers(16_000)];
+    let lists = [numbers(2_000), numbers(8_000), numbers(32_000)];
     let quadratic = |constant| {
-        growth(lists.each_ref(), 12, 0.0, |numbers| {
+        growth(lists.each_ref(), 5, 0.0, |numbers| {
             steps(constant);
             pairs(numbers);
         })
@@ -211,6 +209,6 @@ fn quadratic_work_is_seen() {
         let found = quadratic(constant).unwrap();
         assert!(found > LINEAR, "{constant}: {found:.2}");
     }
-    let found = growth([&4_000_000, &8_000_000, &16_000_000], 12, LINEAR, |n| steps(*n)).unwrap();
+    let found = growth([&1_000_000, &4_000_000, &16_000_000], 12, LINEAR, |n| steps(*n)).unwrap();
     assert!(found < LINEAR, "{found:.2}");
 }
