@@ -85,12 +85,12 @@ impl Part {
 
     /// Reads `columns` of the file, `groups_at_once` row groups at a time, which bounds the memory held
     /// beside the caller's own. Columns the file does not have are left out.
-    pub(crate) fn read(
+    pub(crate) fn read<E: From<TraceError>>(
         &self,
         columns: &[&str],
         groups_at_once: usize,
-        mut each: impl FnMut(&DataFrame) -> Result<(), TraceError>,
-    ) -> Result<(), TraceError> {
+        mut each: impl FnMut(&DataFrame) -> Result<(), E>,
+    ) -> Result<(), E> {
         let columns: Vec<String> =
             columns.iter().filter(|name| self.has(name)).map(ToString::to_string).collect();
         let mut start = 0;
@@ -116,7 +116,8 @@ impl Part {
                         column.name(),
                         column.len()
                     ),
-                });
+                }
+                .into());
             }
             each(&frame)?;
             start += rows;

@@ -14,7 +14,7 @@ use crate::part::Part;
 use crate::scan::scan;
 use crate::schema::{LAYERS, ROUTING, STEPS, TOKENS, TableSpec};
 use crate::tables::{LayerTable, RoutingTable, StepTable, TokenTable};
-use crate::together::{RunTables, join_tables};
+use crate::together::{RunTables, join_each, join_tables};
 use crate::vectors;
 
 /// A run directory opened for reading. Only the manifest is held; tables are read when asked for.
@@ -220,6 +220,23 @@ impl Run {
             self.read_steps()?,
             self.read_layers()?,
         )
+    }
+
+    /// Reads the routing of `tokens` (all tokens of the run) some row groups at a time, so that no whole table is
+    /// held: calls `each` with routing rows and the row of each one's token in `tokens`, in the order of the
+    /// files, and says of every token whether its routing was complete. Rows without a token are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and what `each` returns.
+    pub fn each_routing<E: From<TraceError>>(
+        &self,
+        tokens: &TokenTable,
+        fields: RoutingFields,
+        each: impl FnMut(&RoutingTable, &[u32]) -> Result<(), E>,
+    ) -> Result<Vec<bool>, E> {
+        let parts = self.parts(&ROUTING)?;
+        join_each(self, tokens, |batch| vectors::each_routing(&parts, fields, batch), each)
     }
 
     /// The parts of a table in order. A complete run has no gap in their numbers; a partial one may, so that

@@ -49,16 +49,10 @@ pub(crate) fn join_tables(
     steps: StepTable,
     layers: Option<LayerTable>,
 ) -> Result<RunTables, TraceError> {
-    let inconsistent =
-        |problem: String| TraceError::Inconsistent { path: run.path().to_path_buf(), problem };
-    let index = token_index(&tokens).map_err(&inconsistent)?;
+    let mut join = Join::new(run, &tokens)?;
     let mut token_of_row = Vec::with_capacity(routing.rows());
-    let moe_layers = run.manifest().moe.layers.len();
-    let seen =
-        check_routing(&run.manifest().moe, &routing, &index, &mut token_of_row, tokens.rows())
-            .map_err(&inconsistent)?;
-
-    let keep: Vec<bool> = seen.iter().map(|rows| usize::from(*rows) == moe_layers).collect();
+    join.add(run, &tokens, &routing, &mut token_of_row)?;
+    let keep = join.complete();
     let keep_row: Vec<bool> =
         token_of_row.iter().map(|token| *token != NO_TOKEN && keep[*token as usize]).collect();
     let dropped = Dropped {
@@ -87,6 +81,134 @@ pub(crate) fn join_tables(
     Ok(RunTables { tokens, routing, token_of_row, steps, layers, dropped })
 }
 
+/// Calls `each` with batches of routing rows that have a token, and the row of each one's token in `tokens`;
+/// says of each token whether its routing is complete.
+pub(crate) fn join_each<E: From<TraceError>>(
+    run: &Run,
+    tokens: &TokenTable,
+    read: impl FnOnce(&mut dyn FnMut(RoutingTable) -> Result<(), E>) -> Result<(), E>,
+    mut each: impl FnMut(&RoutingTable, &[u32]) -> Result<(), E>,
+) -> Result<Vec<bool>, E> {
+    let mut join = Join::new(run, tokens)?;
+    let mut token_of_row = Vec::new();
+    read(&mut |mut routing| {
+        token_of_row.clear();
+        join.add(run, tokens, &routing, &mut token_of_row)?;
+        if token_of_row.contains(&NO_TOKEN) {
+            let keep: Vec<bool> = token_of_row.iter().map(|token| *token != NO_TOKEN).collect();
+            routing.retain(&keep);
+            retain(&mut token_of_row, &keep);
+        }
+        each(&routing, &token_of_row)
+    })?;
+    Ok(join.complete())
+}
+
+/// Routing rows matched with tokens, batch by batch.
+struct Join {
+    /// Row of each (sequence, position).
+    index: PlHashMap<(u32, u32), u32>,
+    /// Place and E of each MoE layer.
+    slots: PlHashMap<u16, (usize, u16)>,
+    /// Token and layer of the rows so far.
+    present: Bits,
+    /// Rows so far, by token.
+    rows_of_token: Vec<u16>,
+}
+
+impl Join {
+    fn new(run: &Run, tokens: &TokenTable) -> Result<Self, TraceError> {
+        let MoeShape { layers } = &run.manifest().moe;
+        let slots: PlHashMap<u16, (usize, u16)> = layers
+            .iter()
+            .enumerate()
+            .map(|(slot, layer)| (layer.layer, (slot, layer.experts)))
+            .collect();
+        let index = token_index(tokens).and_then(|index| match slots.len() == layers.len() {
+            true => Ok(index),
+            false => Err("manifest.json lists an MoE layer twice, expected once".to_string()),
+        });
+        Ok(Self {
+            index: index.map_err(|problem| inconsistent(run, problem))?,
+            present: Bits::new(tokens.rows() * slots.len()),
+            slots,
+            rows_of_token: vec![0; tokens.rows()],
+        })
+    }
+
+    /// Appends the token of each row of a batch.
+    fn add(
+        &mut self,
+        run: &Run,
+        tokens: &TokenTable,
+        routing: &RoutingTable,
+        token_of_row: &mut Vec<u32>,
+    ) -> Result<(), TraceError> {
+        self.match_rows(tokens, routing, token_of_row).map_err(|problem| inconsistent(run, problem))
+    }
+
+    /// Finds the token of every routing row and counts the rows of every token, and refuses what no reader
+    /// could interpret: a layer the manifest does not know, an expert beyond E, a token and layer twice.
+    fn match_rows(
+        &mut self,
+        tokens: &TokenTable,
+        routing: &RoutingTable,
+        token_of_row: &mut Vec<u32>,
+    ) -> Result<(), String> {
+        let moe_layers = self.slots.len();
+        let mut last_layer: Option<(u16, (usize, u16))> = None;
+        let mut last_token = NO_TOKEN;
+        for row in 0..routing.rows() {
+            let layer = routing.layer[row];
+            // Neighbouring rows share the layer or the token, whichever way the writer goes.
+            let (slot, experts) = match last_layer {
+                Some((last, found)) if last == layer => found,
+                _ => *self.slots.get(&layer).ok_or_else(|| {
+                    format!("routing/ has layer {layer}, which is no MoE layer in manifest.json")
+                })?,
+            };
+            last_layer = Some((layer, (slot, experts)));
+            if let Some(expert) = routing.experts_of(row).iter().find(|expert| **expert >= experts)
+            {
+                return Err(format!(
+                    "routing/ has expert {expert} in layer {layer}, which has {experts} experts in \
+                     manifest.json"
+                ));
+            }
+            let key = (routing.sequence[row], routing.position[row]);
+            let is = |token: &u32| {
+                let token = *token as usize;
+                tokens.sequence.get(token) == Some(&key.0) && tokens.position[token] == key.1
+            };
+            // The same token, the next one, or any other.
+            let near = [last_token, last_token.wrapping_add(1)].into_iter().find(is);
+            let token = near.or_else(|| self.index.get(&key).copied()).unwrap_or(NO_TOKEN);
+            last_token = token;
+            token_of_row.push(token);
+            if token == NO_TOKEN {
+                continue;
+            }
+            if self.present.set(token as usize * moe_layers + slot) {
+                return Err(format!(
+                    "routing/ has sequence {}, position {}, layer {layer} twice, expected once",
+                    key.0, key.1
+                ));
+            }
+            self.rows_of_token[token as usize] += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether each token has a row for every MoE layer.
+    fn complete(&self) -> Vec<bool> {
+        self.rows_of_token.iter().map(|rows| usize::from(*rows) == self.slots.len()).collect()
+    }
+}
+
+fn inconsistent(run: &Run, problem: String) -> TraceError {
+    TraceError::Inconsistent { path: run.path().to_path_buf(), problem }
+}
+
 /// Row of each (sequence, position).
 fn token_index(tokens: &TokenTable) -> Result<PlHashMap<(u32, u32), u32>, String> {
     let mut index = PlHashMap::with_capacity(tokens.rows());
@@ -105,66 +227,6 @@ fn token_index(tokens: &TokenTable) -> Result<PlHashMap<(u32, u32), u32>, String
         }
     }
     Ok(index)
-}
-
-/// Finds the token of every routing row and counts the rows of every token, and refuses what no reader could
-/// interpret: a layer the manifest does not know, an expert beyond E, a token and layer twice.
-fn check_routing(
-    shape: &MoeShape,
-    routing: &RoutingTable,
-    index: &PlHashMap<(u32, u32), u32>,
-    token_of_row: &mut Vec<u32>,
-    tokens: usize,
-) -> Result<Vec<u16>, String> {
-    let moe_layers = shape.layers.len();
-    let slots: PlHashMap<u16, (usize, u16)> = shape
-        .layers
-        .iter()
-        .enumerate()
-        .map(|(slot, layer)| (layer.layer, (slot, layer.experts)))
-        .collect();
-    if slots.len() != moe_layers {
-        return Err("manifest.json lists an MoE layer twice, expected once".to_string());
-    }
-    let mut rows_of_token = vec![0_u16; tokens];
-    let mut present = Bits::new(tokens * moe_layers);
-    let mut last_layer: Option<(u16, (usize, u16))> = None;
-    let mut last_token: Option<((u32, u32), u32)> = None;
-    for row in 0..routing.rows() {
-        let layer = routing.layer[row];
-        // Neighbouring rows share the layer or the token, whichever way the writer goes.
-        let (slot, experts) = match last_layer {
-            Some((last, found)) if last == layer => found,
-            _ => *slots.get(&layer).ok_or_else(|| {
-                format!("routing/ has layer {layer}, which is no MoE layer in manifest.json")
-            })?,
-        };
-        last_layer = Some((layer, (slot, experts)));
-        if let Some(expert) = routing.experts_of(row).iter().find(|expert| **expert >= experts) {
-            return Err(format!(
-                "routing/ has expert {expert} in layer {layer}, which has {experts} experts in \
-                 manifest.json"
-            ));
-        }
-        let key = (routing.sequence[row], routing.position[row]);
-        let token = match last_token {
-            Some((last, found)) if last == key => found,
-            _ => index.get(&key).copied().unwrap_or(NO_TOKEN),
-        };
-        last_token = Some((key, token));
-        token_of_row.push(token);
-        if token == NO_TOKEN {
-            continue;
-        }
-        if present.set(token as usize * moe_layers + slot) {
-            return Err(format!(
-                "routing/ has sequence {}, position {}, layer {layer} twice, expected once",
-                key.0, key.1
-            ));
-        }
-        rows_of_token[token as usize] += 1;
-    }
-    Ok(rows_of_token)
 }
 
 /// A set of small numbers.

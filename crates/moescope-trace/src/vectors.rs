@@ -196,13 +196,13 @@ fn room<T>(rows: usize) -> Vec<T> {
 }
 
 /// Calls `each` with the columns of every row group of every part in order.
-fn for_each_batch(
+fn for_each_batch<E: From<TraceError>>(
     parts: &[Part],
     table: &TableSpec,
     wanted: impl Fn(&str) -> bool,
     groups_at_once: usize,
-    mut each: impl FnMut(&Batch<'_>) -> Result<(), TraceError>,
-) -> Result<(), TraceError> {
+    mut each: impl FnMut(&Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let columns: Vec<&str> =
         table.columns.iter().map(|column| column.name).filter(|name| wanted(name)).collect();
     for part in parts {
@@ -252,30 +252,81 @@ pub(crate) fn read_routing(
     parts: &[Part],
     fields: RoutingFields,
 ) -> Result<RoutingTable, TraceError> {
-    let rows = total_rows(parts);
-    let mut sequence = room(rows);
-    let mut position = room(rows);
-    let mut layer = room(rows);
-    let mut experts = Flat::new(rows);
-    let mut weights = Aligned::new(rows);
-    let mut output_norms = Aligned::new(rows);
-    let mut entropy = Gaps::new(rows);
-    let mut margin = Gaps::new(rows);
-    let mut probs = Flat::new(rows);
-    let mut has_probs = false;
+    let mut rows = RoutingRows::new(total_rows(parts), fields);
+    for_each_batch(parts, &ROUTING, wanted(fields), rows.groups_at_once(), |batch| {
+        rows.push(batch)
+    })?;
+    Ok(rows.finish())
+}
 
-    let wanted = |column: &str| match column {
+/// Calls `each` with some row groups at a time, in order: fewer than where all become one table, since they
+/// are what is held beside it.
+pub(crate) fn each_routing<E: From<TraceError>>(
+    parts: &[Part],
+    fields: RoutingFields,
+    mut each: impl FnMut(RoutingTable) -> Result<(), E>,
+) -> Result<(), E> {
+    let groups_at_once = RoutingRows::new(0, fields).groups_at_once().min(2);
+    for_each_batch(parts, &ROUTING, wanted(fields), groups_at_once, |batch| {
+        let mut rows = RoutingRows::new(batch.rows(), fields);
+        rows.push(batch)?;
+        each(rows.finish())
+    })
+}
+
+/// Whether a column of `routing/` is read.
+fn wanted(fields: RoutingFields) -> impl Fn(&str) -> bool {
+    move |column| match column {
         "probs" => fields.probs,
         "output_norms" => fields.output_norms,
         _ => true,
-    };
-    // A row of probabilities is as long as ten rows of everything else.
-    let groups_at_once = if fields.probs { 1 } else { GROUPS_AT_ONCE };
-    for_each_batch(parts, &ROUTING, wanted, groups_at_once, |batch| {
-        let start = sequence.len();
-        batch.numbers::<UInt32Type>("sequence", &mut sequence)?;
-        batch.numbers::<UInt32Type>("position", &mut position)?;
-        batch.numbers::<UInt16Type>("layer", &mut layer)?;
+    }
+}
+
+/// Rows of `routing/` as they are read.
+struct RoutingRows {
+    fields: RoutingFields,
+    sequence: Vec<u32>,
+    position: Vec<u32>,
+    layer: Vec<u16>,
+    experts: Flat<u16>,
+    weights: Aligned,
+    output_norms: Aligned,
+    entropy: Gaps,
+    margin: Gaps,
+    probs: Flat<f32>,
+    has_probs: bool,
+}
+
+impl RoutingRows {
+    /// With room for `rows`.
+    fn new(rows: usize, fields: RoutingFields) -> Self {
+        Self {
+            fields,
+            sequence: room(rows),
+            position: room(rows),
+            layer: room(rows),
+            experts: Flat::new(rows),
+            weights: Aligned::new(rows),
+            output_norms: Aligned::new(rows),
+            entropy: Gaps::new(rows),
+            margin: Gaps::new(rows),
+            probs: Flat::new(rows),
+            has_probs: false,
+        }
+    }
+
+    /// A row of probabilities is as long as ten rows of everything else.
+    fn groups_at_once(&self) -> usize {
+        if self.fields.probs { 1 } else { GROUPS_AT_ONCE }
+    }
+
+    fn push(&mut self, batch: &Batch<'_>) -> Result<(), TraceError> {
+        let start = self.sequence.len();
+        batch.numbers::<UInt32Type>("sequence", &mut self.sequence)?;
+        batch.numbers::<UInt32Type>("position", &mut self.position)?;
+        batch.numbers::<UInt16Type>("layer", &mut self.layer)?;
+        let experts = &mut self.experts;
         batch.lists::<UInt16Type>("experts", |chunk| {
             if chunk.nulls() > 0 {
                 return Err(format!("{} null lists, expected none", chunk.nulls()));
@@ -284,23 +335,26 @@ pub(crate) fn read_routing(
             Ok(())
         })?;
         let mut row = start;
-        batch.lists::<Float32Type>("weights", |chunk| weights.push(&chunk, &experts, &mut row))?;
-        batch.gaps("entropy", &mut entropy)?;
-        batch.gaps("margin", &mut margin)?;
-        if fields.output_norms {
+        let weights = &mut self.weights;
+        batch.lists::<Float32Type>("weights", |chunk| weights.push(&chunk, experts, &mut row))?;
+        batch.gaps("entropy", &mut self.entropy)?;
+        batch.gaps("margin", &mut self.margin)?;
+        if self.fields.output_norms {
             let mut row = start;
+            let norms = &mut self.output_norms;
             if batch.series("output_norms").is_some() {
                 batch.lists::<Float32Type>("output_norms", |chunk| {
-                    output_norms.push(&chunk, &experts, &mut row)
+                    norms.push(&chunk, experts, &mut row)
                 })?;
             } else {
-                output_norms.skip(start..start + batch.rows(), &experts);
+                norms.skip(start..start + batch.rows(), experts);
             }
         }
-        if fields.probs {
+        if self.fields.probs {
+            let (probs, has_probs) = (&mut self.probs, &mut self.has_probs);
             if batch.series("probs").is_some() {
                 batch.lists::<Float32Type>("probs", |chunk| {
-                    has_probs |= chunk.nulls() < chunk.rows();
+                    *has_probs |= chunk.nulls() < chunk.rows();
                     probs.push(&chunk);
                     Ok(())
                 })?;
@@ -309,24 +363,27 @@ pub(crate) fn read_routing(
             }
         }
         Ok(())
-    })?;
+    }
 
-    let (experts, lists) = experts.finish();
-    let (probs, prob_lists) =
-        if has_probs { probs.finish() } else { (Vec::new(), Lists::Fixed(0)) };
-    Ok(RoutingTable {
-        sequence,
-        position,
-        layer,
-        lists,
-        experts,
-        weights: weights.finish(),
-        entropy: entropy.finish(),
-        margin: margin.finish(),
-        output_norms: output_norms.finish(),
-        probs: has_probs.then_some(probs),
-        prob_lists,
-    })
+    fn finish(self) -> RoutingTable {
+        let (experts, lists) = self.experts.finish();
+        let has_probs = self.has_probs;
+        let (probs, prob_lists) =
+            if has_probs { self.probs.finish() } else { (Vec::new(), Lists::Fixed(0)) };
+        RoutingTable {
+            sequence: self.sequence,
+            position: self.position,
+            layer: self.layer,
+            lists,
+            experts,
+            weights: self.weights.finish(),
+            entropy: self.entropy.finish(),
+            margin: self.margin.finish(),
+            output_norms: self.output_norms.finish(),
+            probs: has_probs.then_some(probs),
+            prob_lists,
+        }
+    }
 }
 
 pub(crate) fn read_steps(parts: &[Part]) -> Result<StepTable, TraceError> {
