@@ -56,7 +56,7 @@ fn trace(decisions: usize) -> RunData {
 fn simulated() -> impl Iterator<Item = &'static Metric> {
     let groups = ["hit_rate_", "prefetch_", "gpu_imbalance"];
     let metrics = METRICS.iter().filter(move |m| groups.iter().any(|g| m.name.starts_with(g)));
-    metrics.filter(|metric| metric.name != "hit_rate_lru_warm")
+    metrics.filter(|metric| !metric.name.ends_with("_warm"))
 }
 
 fn simulate(criterion: &mut Criterion) {

@@ -8,10 +8,9 @@ use crate::data::{RunData, StepSeries};
 use crate::error::AnalysisError;
 use crate::excerpt::Excerpt;
 use crate::metric::{Metric, Need};
-use crate::metrics::METRICS;
+use crate::metrics::{DEAD_EXPERTS, METRICS, TOKENS};
 use crate::names::distinct_names;
 use crate::options::Options;
-use crate::passes::distinct_per_pass;
 use crate::row::{Index, MetricRow};
 use crate::structure::Structure;
 use crate::study::Study;
@@ -46,7 +45,7 @@ pub struct Analysis {
     /// A few sequences token by token.
     pub excerpt: Excerpt,
     /// Distinct experts per MoE layer of each pass of `steps`, mean over layers; NaN for a pass without
-    /// routed tokens.
+    /// routed tokens. Empty where `distinct_experts` was not computed.
     pub distinct_per_pass: Vec<f32>,
     /// Tables behind metrics of which `rows` holds only the strongest entries.
     pub structure: Structure,
@@ -134,7 +133,8 @@ pub fn analyze_data(data: &RunData, options: &Options) -> Analysis {
     analyze_metrics(data, options, METRICS)
 }
 
-/// As [`analyze_data`], for some of the metrics only.
+/// As [`analyze_data`], for some of the metrics only. Dead experts come with the number of tokens: without it
+/// they mean nothing.
 pub fn analyze_metrics<'m>(
     data: &RunData,
     options: &Options,
@@ -143,6 +143,11 @@ pub fn analyze_metrics<'m>(
     let study = Study::new(data, options);
     let mut rows = Vec::new();
     let mut absent = Vec::new();
+    let mut metrics: Vec<&Metric> = metrics.into_iter().collect();
+    let named = |name: &str| metrics.iter().position(|metric| metric.name == name);
+    if let (Some(dead), None) = (named(DEAD_EXPERTS.name), named(TOKENS.name)) {
+        metrics.insert(dead, &TOKENS);
+    }
     for metric in metrics {
         let missing: Vec<Need> =
             metric.needs.iter().copied().filter(|need| !data.has(*need)).collect();
@@ -151,7 +156,7 @@ pub fn analyze_metrics<'m>(
             let reason = if missing.is_empty() {
                 "nothing to measure: too few tokens, sequences, experts or layers".to_owned()
             } else {
-                Need::not_recorded(&missing)
+                Need::absence(&missing)
             };
             absent.push(Absent { metric: metric.name, reason });
         }
@@ -177,7 +182,9 @@ pub fn analyze_metrics<'m>(
         absent,
         steps: data.steps.clone(),
         excerpt: Excerpt::new(data),
-        distinct_per_pass: distinct_per_pass(data),
+        distinct_per_pass: study
+            .passes_if_counted()
+            .map_or_else(Vec::new, |passes| passes.distinct.clone()),
         structure,
     }
 }

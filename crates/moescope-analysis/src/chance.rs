@@ -1,6 +1,7 @@
 //! Balance statistics, and what uniform routing would give for them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::rng::Rng;
 
@@ -90,8 +91,8 @@ pub(crate) fn ln_factorial(n: f64) -> f64 {
 pub(crate) struct ExpectedMaximum {
     experts: usize,
     top_k: usize,
-    /// By number of tokens, from 0.
-    drawn: Vec<f64>,
+    /// By number of tokens, from 0: [`drawn_maxima`].
+    drawn: Arc<[f64]>,
     computed: HashMap<u32, f64>,
 }
 
@@ -102,26 +103,15 @@ const DRAWN_TOKENS: usize = 64;
 const RUNS: usize = 40_000;
 
 impl ExpectedMaximum {
-    /// Prepares the numbers of tokens in `sizes`; others are computed when asked for.
-    pub(crate) fn new(experts: usize, top_k: usize, sizes: impl Iterator<Item = u32>) -> Self {
+    /// Prepares the numbers of tokens in `sizes`; others are computed when asked for. `drawn` are the
+    /// [`drawn_maxima`] of the same experts.
+    pub(crate) fn new(
+        experts: usize,
+        top_k: usize,
+        drawn: Arc<[f64]>,
+        sizes: impl Iterator<Item = u32>,
+    ) -> Self {
         let top_k = top_k.min(experts);
-        let mut maxima = vec![0u64; DRAWN_TOKENS + 1];
-        let mut rng = Rng::new(0x6d_6178_696d_756d);
-        let mut deck: Vec<usize> = (0..experts).collect();
-        let mut counts = vec![0u32; experts];
-        for _ in 0..RUNS {
-            counts.fill(0);
-            let mut most = 0;
-            for maximum in &mut maxima[1..] {
-                for place in 0..top_k {
-                    deck.swap(place, place + rng.below(experts - place));
-                    counts[deck[place]] += 1;
-                    most = most.max(counts[deck[place]]);
-                }
-                *maximum += u64::from(most);
-            }
-        }
-        let drawn = maxima.iter().map(|&sum| sum as f64 / RUNS as f64).collect();
         let mut expected = Self { experts, top_k, drawn, computed: HashMap::new() };
         for size in sizes {
             if size as usize > DRAWN_TOKENS && !expected.computed.contains_key(&size) {
@@ -164,6 +154,28 @@ impl ExpectedMaximum {
         }
         mean + (sum - mean) * (experts / (experts - 1.0)).sqrt()
     }
+}
+
+/// Expected largest of the E counts that n tokens give, for n up to 64, from 0: see [`ExpectedMaximum`].
+pub(crate) fn drawn_maxima(experts: usize, top_k: usize) -> Vec<f64> {
+    let top_k = top_k.min(experts);
+    let mut maxima = vec![0u64; DRAWN_TOKENS + 1];
+    let mut rng = Rng::new(0x6d_6178_696d_756d);
+    let mut deck: Vec<usize> = (0..experts).collect();
+    let mut counts = vec![0u32; experts];
+    for _ in 0..RUNS {
+        counts.fill(0);
+        let mut most = 0;
+        for maximum in &mut maxima[1..] {
+            for place in 0..top_k {
+                deck.swap(place, place + rng.below(experts - place));
+                counts[deck[place]] += 1;
+                most = most.max(counts[deck[place]]);
+            }
+            *maximum += u64::from(most);
+        }
+    }
+    maxima.iter().map(|&sum| sum as f64 / RUNS as f64).collect()
 }
 
 /// Number of sets of k out of E.
@@ -345,7 +357,11 @@ mod tests {
 
     #[test]
     fn expected_maximum() {
-        let maximum = ExpectedMaximum::new(2, 1, [1000].into_iter());
+        let prepared = |experts, top_k, sizes: &[u32]| {
+            let drawn = drawn_maxima(experts, top_k).into();
+            ExpectedMaximum::new(experts, top_k, drawn, sizes.iter().copied())
+        };
+        let maximum = prepared(2, 1, &[1000]);
         assert_eq!(maximum.of(0), 0.0);
         assert_eq!(maximum.of(1), 1.0);
         // Two tokens of two experts: 2 or 1, equally likely. Ten: 5 + E|c - 5| = 6.2305.
@@ -355,7 +371,7 @@ mod tests {
         assert!((maximum.of(1000) - 512.616).abs() < 0.1, "{}", maximum.of(1000));
         // Drawn and computed meet.
         for (experts, top_k) in [(2, 1), (16, 2), (64, 8), (8, 8)] {
-            let maximum = ExpectedMaximum::new(experts, top_k, std::iter::empty());
+            let maximum = prepared(experts, top_k, &[]);
             let (drawn, computed) = (maximum.of(64), maximum.compute(64));
             assert!(
                 (drawn / computed - 1.0).abs() < 0.005,
@@ -363,6 +379,6 @@ mod tests {
             );
         }
         // A token brings k, all different.
-        assert_eq!(ExpectedMaximum::new(4, 4, std::iter::empty()).of(7), 7.0);
+        assert_eq!(prepared(4, 4, &[]).of(7), 7.0);
     }
 }

@@ -210,6 +210,10 @@ impl RunData {
                 let phase = &self.tokens.phase;
                 phase.contains(&Phase::Prefill) && phase.contains(&Phase::Decode)
             }
+            Need::FewDomains => self.domains.len() <= Need::MAX_DOMAINS,
+            Need::FewExperts => {
+                layers.is_empty() || layers.iter().any(|layer| layer.experts <= Need::MAX_EXPERTS)
+            }
             Need::Times => timed && steps.rows() > 0,
             Need::BytesInUse => steps.bytes_in_use.iter().any(Option::is_some),
             Need::BytesReserved => steps.bytes_reserved.iter().any(Option::is_some),

@@ -29,7 +29,7 @@
 //! sequence are not independent. See [`bootstrap`]. With fewer than [`bootstrap::MIN_UNITS`]
 //! sequences there is none.
 //!
-//! A new metric is one file in `metrics/` and one line in [`METRICS`].
+//! A new metric is one file in `metrics/`, of its name, and one line in [`METRICS`].
 
 mod analysis;
 pub mod bootstrap;
@@ -52,7 +52,6 @@ mod occurrences;
 mod options;
 mod pairs;
 mod parallel;
-mod passes;
 mod ratio;
 pub mod rng;
 mod row;
@@ -79,13 +78,13 @@ pub use error::AnalysisError;
 pub use excerpt::{Excerpt, ExcerptSequence};
 pub use findings::{Finding, findings};
 pub use groups::Groups;
-pub use metric::{Metric, Need};
+pub use metric::{Group, Metric, Need};
 pub use metrics::{METRICS, Specialist, Specialists, balance_of, jensen_shannon};
 pub use names::distinct_names;
 pub use options::Options;
 pub use ratio::{Estimate, RatioSums, RatioTable};
 pub use row::{Index, MetricRow};
-pub use structure::{Coactivation, Structure, Transitions};
+pub use structure::{Coactivation, Pruning, Structure, Transitions};
 pub use study::{Scope, Study};
 pub use summary::{Summary, summarise};
 pub use table::{COMPARISON_COLUMNS, TABLE_COLUMNS, write_comparison_parquet, write_parquet};

@@ -10,6 +10,8 @@ pub struct Metric {
     pub name: &'static str,
     /// Heading.
     pub title: &'static str,
+    /// What kind of question it answers.
+    pub group: Group,
     /// Unit of its values.
     pub unit: &'static str,
     /// Definition, in the letters of metrics: T, E, k, c_e.
@@ -24,7 +26,39 @@ pub struct Metric {
     pub compute: fn(&Study<'_>) -> Vec<MetricRow>,
 }
 
-/// Something a run may or may not have recorded.
+/// Kinds of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// How evenly experts are used.
+    Balance,
+    /// What experts have to do with domains, tokens, each other, and the layers around them.
+    Structure,
+    /// What follows what, and what caches and prefetchers make of it.
+    Locality,
+    /// Which experts could go, and which GPU could hold which.
+    Deployment,
+    /// Times, memory, and what passes read.
+    Speed,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Balance, Self::Structure, Self::Locality, Self::Deployment, Self::Speed];
+
+    /// Heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Balance => "Balance",
+            Self::Structure => "Specialisation and structure",
+            Self::Locality => "Locality and caching",
+            Self::Deployment => "Pruning and placement",
+            Self::Speed => "Speed and memory",
+        }
+    }
+}
+
+/// Something a run may or may not have, or be small enough for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Expert ids.
@@ -49,6 +83,10 @@ pub enum Need {
     Layers,
     /// Generated tokens after prompts.
     Decode,
+    /// At most [`Need::MAX_DOMAINS`] domains.
+    FewDomains,
+    /// A layer of at most [`Need::MAX_EXPERTS`] experts.
+    FewExperts,
     /// End-to-end times of the forward passes.
     Times,
     /// Bytes in use in the device's memory pools.
@@ -60,6 +98,13 @@ pub enum Need {
 }
 
 impl Need {
+    /// Domains beyond which their pairs are more than anyone reads.
+    pub const MAX_DOMAINS: usize = 64;
+
+    /// Experts beyond which counts of pairs would take more memory than they are worth: E² numbers for
+    /// each layer.
+    pub const MAX_EXPERTS: usize = 1024;
+
     /// The thing in words, to go before "not recorded".
     pub const fn what(self) -> &'static str {
         match self {
@@ -74,6 +119,8 @@ impl Need {
             Need::Domains => "a second domain",
             Need::Layers => "a second MoE layer",
             Need::Decode => "generated tokens after prompts",
+            Need::FewDomains => "at most 64 domains",
+            Need::FewExperts => "a layer of at most 1024 experts",
             Need::Times => "end-to-end times",
             Need::BytesInUse => "device memory in use",
             Need::BytesReserved => "device memory reserved",
@@ -89,13 +136,25 @@ impl Need {
         }
     }
 
+    /// Whether it is a limit on the size of a run, not something to record.
+    const fn is_limit(self) -> bool {
+        matches!(self, Need::FewDomains | Need::FewExperts)
+    }
+
     /// Why a metric that needs these has no values: `not recorded: expert output norms (run with
-    /// --saliency)`.
-    pub(crate) fn not_recorded(missing: &[Need]) -> String {
-        let words = missing.iter().map(|need| match need.option() {
+    /// --saliency)`, `too large: computed for at most 64 domains`.
+    pub(crate) fn absence(missing: &[Need]) -> String {
+        let words = |need: &Need| match need.option() {
             Some(option) => format!("{} (run with {option})", need.what()),
             None => need.what().to_owned(),
-        });
-        format!("not recorded: {}", words.collect::<Vec<_>>().join(", "))
+        };
+        let (limits, lacking): (Vec<Need>, Vec<Need>) =
+            missing.iter().partition(|need| need.is_limit());
+        let listed = |needs: &[Need]| needs.iter().map(words).collect::<Vec<_>>().join(", ");
+        if lacking.is_empty() {
+            format!("too large: computed for {}", listed(&limits))
+        } else {
+            format!("not recorded: {}", listed(&lacking))
+        }
     }
 }

@@ -3,12 +3,9 @@
 use std::ops::Range;
 
 use crate::data::LayerData;
+use crate::metric::Need;
 use crate::parallel;
 use crate::study::{Scope, Study};
-
-/// Experts beyond which counts of pairs would take more memory than they are worth: E² numbers for
-/// each layer.
-pub(crate) const MAX_EXPERTS: usize = 1024;
 
 /// Pairs of one layer, in each half of the sequences (see [`Study::halves`]).
 pub(crate) struct LayerPairs {
@@ -23,7 +20,7 @@ impl LayerPairs {
     pub(crate) fn all(study: &Study<'_>) -> Vec<Self> {
         let layers = &study.data.layers;
         let places: Vec<usize> = (0..layers.len())
-            .filter(|&place| layers[place].top_k > 1 && layers[place].experts <= MAX_EXPERTS)
+            .filter(|&place| layers[place].top_k > 1 && layers[place].experts <= Need::MAX_EXPERTS)
             .collect();
         parallel::map(&places, |&place| {
             let halves = count(study, &layers[place]);

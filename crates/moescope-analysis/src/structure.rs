@@ -13,6 +13,22 @@ pub struct Structure {
     pub transitions: Vec<Transitions>,
     /// Tokens that belong to an expert, by layer.
     pub specialists: Vec<Specialists>,
+    /// Experts in the order in which each ranking would prune them, by layer.
+    pub pruning: Vec<Pruning>,
+}
+
+/// The experts of a layer over all tokens, the least salient first; empty for a ranking that takes what was
+/// not recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pruning {
+    /// Model layer.
+    pub layer: u16,
+    /// By REAP saliency, `[E]`.
+    pub reap: Vec<u16>,
+    /// By EAN, `[E]`.
+    pub ean: Vec<u16>,
+    /// By number of selections, `[E]`.
+    pub frequency: Vec<u16>,
 }
 
 /// How often two experts of a layer ran for the same token.
@@ -109,7 +125,12 @@ impl Structure {
             input: of(Which::Input, place),
             next: of(Which::Next, place),
         });
+        let pruning = study.saliency_if_counted().iter().map(|layer| {
+            let [reap, ean, frequency] = [0, 1, 2].map(|at| layer.pruned[at].order.clone());
+            Pruning { layer: layer.layer, reap, ean, frequency }
+        });
         Self {
+            pruning: pruning.collect(),
             coactivation: coactivation.collect(),
             transitions: transitions.collect(),
             specialists: specialists

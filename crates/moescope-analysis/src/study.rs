@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use moescope_trace::Phase;
 
 use crate::bootstrap::Resamples;
-use crate::chance::{Balance, uniform_balance};
+use crate::chance::{Balance, drawn_maxima, uniform_balance};
 use crate::counts::{LayerCounts, phase_index};
 use crate::data::{LayerData, RunData};
 use crate::groups::Groups;
-use crate::metrics::{LayerBalance, LayerSaliency, LayerVocabulary, NextLayer, StrongestPairs};
+use crate::metrics::{
+    GlobalLru, LayerBalance, LayerLru, LayerSaliency, LayerVocabulary, NextLayer, Passes,
+    Placements, StrongestPairs,
+};
 use crate::occurrences::Which;
 use crate::options::Options;
 use crate::pairs::LayerPairs;
@@ -19,6 +22,9 @@ use crate::parallel;
 use crate::row::MetricRow;
 use crate::runs::phase_runs;
 use crate::transitions::LayerTransitions;
+
+/// [`drawn_maxima`] by (E, k).
+type Maxima = HashMap<(usize, usize), Arc<[f64]>>;
 
 /// What metrics compute from: a run, options, and intermediate results that are computed on
 /// first use and shared.
@@ -40,9 +46,14 @@ pub struct Study<'a> {
     measuring: OnceLock<Vec<Scope>>,
     next_layer: OnceLock<NextLayer>,
     saliency: OnceLock<Vec<LayerSaliency>>,
+    lru: OnceLock<Vec<LayerLru>>,
+    global_lru: OnceLock<GlobalLru>,
+    placements: OnceLock<Placements>,
+    passes: OnceLock<Passes>,
     vocabulary: [OnceLock<Vec<LayerVocabulary>>; 2],
     /// By (E, k, T).
     uniform: Mutex<HashMap<(usize, usize, u64), Option<Balance>>>,
+    maxima: Mutex<Maxima>,
 }
 
 /// A part of a run that gets a row of its own.
@@ -143,8 +154,13 @@ impl<'a> Study<'a> {
             measuring: OnceLock::new(),
             next_layer: OnceLock::new(),
             saliency: OnceLock::new(),
+            lru: OnceLock::new(),
+            global_lru: OnceLock::new(),
+            placements: OnceLock::new(),
+            passes: OnceLock::new(),
             vocabulary: Default::default(),
             uniform: Mutex::default(),
+            maxima: Mutex::default(),
         }
     }
 
@@ -166,6 +182,11 @@ impl<'a> Study<'a> {
     /// The scopes without a domain.
     pub fn phases(&self) -> impl Iterator<Item = &Scope> + Clone {
         self.scopes.iter().filter(|scope| scope.domain.is_none())
+    }
+
+    /// Whether the run has prompts and generated tokens.
+    pub(crate) fn has_both_phases(&self) -> bool {
+        self.phases().any(|scope| scope.phase.is_some())
     }
 
     /// The scopes of one domain each, with its index. A run with a single domain has one: the
@@ -273,9 +294,39 @@ impl<'a> Study<'a> {
         self.next_layer.get_or_init(|| NextLayer::new(self))
     }
 
-    /// Saliency in each layer that recorded weights and norms.
+    /// Saliency in each layer, as far as it was recorded.
     pub(crate) fn saliency(&self) -> &[LayerSaliency] {
         self.saliency.get_or_init(|| LayerSaliency::all(self))
+    }
+
+    /// As [`Study::saliency`], if a metric has asked for it.
+    pub(crate) fn saliency_if_counted(&self) -> &[LayerSaliency] {
+        self.saliency.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Hits of LRU over whole sequences, by layer.
+    pub(crate) fn lru(&self) -> &[LayerLru] {
+        self.lru.get_or_init(|| LayerLru::all(self))
+    }
+
+    /// Hits of LRU over whole sequences in one cache of all layers.
+    pub(crate) fn global_lru(&self) -> &GlobalLru {
+        self.global_lru.get_or_init(|| GlobalLru::new(self))
+    }
+
+    /// Loads of GPUs, by placement.
+    pub(crate) fn placements(&self) -> &Placements {
+        self.placements.get_or_init(|| Placements::new(self))
+    }
+
+    /// Distinct experts of the forward passes.
+    pub(crate) fn passes(&self) -> &Passes {
+        self.passes.get_or_init(|| Passes::new(self))
+    }
+
+    /// As [`Study::passes`], if a metric has asked for them.
+    pub(crate) fn passes_if_counted(&self) -> Option<&Passes> {
+        self.passes.get()
     }
 
     /// Vocabulary specialisation in each layer.
@@ -303,6 +354,18 @@ impl<'a> Study<'a> {
         let computed = uniform_balance(experts, top_k, tokens as u64);
         self.uniform.lock().unwrap_or_else(PoisonError::into_inner).insert(key, computed);
         computed
+    }
+
+    /// Expected largest of E counts of few tokens; see [`drawn_maxima`].
+    pub(crate) fn maxima(&self, experts: usize, top_k: usize) -> Arc<[f64]> {
+        let key = (experts, top_k);
+        // As for `uniform`.
+        if let Some(known) = self.maxima.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(known);
+        }
+        let drawn: Arc<[f64]> = drawn_maxima(experts, top_k).into();
+        let mut maxima = self.maxima.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(maxima.entry(key).or_insert(drawn))
     }
 
     /// A row about a scope, without a value yet.

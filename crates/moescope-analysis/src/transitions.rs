@@ -1,7 +1,7 @@
 //! Which expert follows which, from one MoE layer to the next.
 
 use crate::data::LayerData;
-use crate::pairs::MAX_EXPERTS;
+use crate::metric::Need;
 use crate::parallel;
 use crate::study::{Scope, Study};
 
@@ -20,7 +20,7 @@ pub(crate) fn neighbours(study: &Study<'_>) -> Vec<usize> {
     let layers = &study.data.layers;
     (1..layers.len())
         .map(|later| later - 1)
-        .filter(|&place| layers[place].experts.max(layers[place + 1].experts) <= MAX_EXPERTS)
+        .filter(|&place| layers[place].experts.max(layers[place + 1].experts) <= Need::MAX_EXPERTS)
         .collect()
 }
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Specialists, StepSeries,
-    Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Index, Matrix, MetricRow, Pruning, Specialists,
+    StepSeries, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::bench::Configuration;
@@ -405,6 +405,11 @@ impl<'a> Run<'a> {
     /// Pairs of experts in one token, by layer.
     pub(crate) fn coactivation(&self) -> &'a [Coactivation] {
         &self.analysis.structure.coactivation
+    }
+
+    /// Experts in the order in which rankings would prune them, by layer.
+    pub(crate) fn pruning(&self) -> &'a [Pruning] {
+        &self.analysis.structure.pruning
     }
 
     /// Experts of neighbouring layers, by the earlier one.

@@ -97,7 +97,7 @@ fn saliency_is_analysed_where_it_was_recorded() {
     let dir = tempfile::tempdir().unwrap();
     routing(&tiny(), dir.path(), "with", &[]);
     let run = dir.path().join("with");
-    let options = ["--metric", "pruned_saliency", "--format", "csv"];
+    let options = ["--metric", "saliency_reap", "--format", "csv"];
     let csv = stdout(&succeed(moescope().arg("analyze").arg(&run).args(options)));
     assert_eq!(csv.lines().count(), 1 + 6 * 32, "{csv}");
     assert!(Run::open(&run).unwrap().manifest().settings.saliency);
@@ -110,7 +110,7 @@ fn saliency_is_analysed_where_it_was_recorded() {
     let manifest = std::fs::read_to_string(run.join("manifest.json")).unwrap();
     assert!(!manifest.contains("saliency"), "as old runs have it: {manifest}");
     let output = succeed(moescope().arg("analyze").arg(&run).args(options));
-    let expected = "pruned_saliency: not recorded: expert output norms (run with --saliency)";
+    let expected = "saliency_reap: not recorded: expert output norms (run with --saliency)";
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     let mut absent = moescope();
     fail(absent.arg("run").arg(tiny()).arg("--saliency"), &["--prompts"]);

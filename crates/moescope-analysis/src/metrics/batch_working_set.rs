@@ -6,7 +6,7 @@ use moescope_trace::Phase;
 
 use crate::chance::expected_distinct;
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::rng::Rng;
@@ -21,6 +21,7 @@ use crate::study::{Scope, Study};
 pub(crate) const BATCH_WORKING_SET: Metric = Metric {
     name: "batch_working_set",
     title: "Working set of a batch",
+    group: Group::Locality,
     unit: "experts",
     formula: "mean number of distinct experts that one token each of B different sequences select; \
               sequences are put together at random, and of those drawn together, up to 64, a shorter one \

@@ -2,7 +2,7 @@
 
 use crate::counts::{LayerCounts, column_sums};
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::row::{Index, MetricRow};
 use crate::study::Study;
@@ -11,6 +11,7 @@ use crate::study::Study;
 pub(crate) const COVERAGE: Metric = Metric {
     name: "coverage",
     title: "Experts that serve most selections",
+    group: Group::Balance,
     unit: "ratio",
     formula: "m/E for the smallest m such that the m experts most used in one half of the sequences \
               serve 50/80/90 % of the selections in the other half",

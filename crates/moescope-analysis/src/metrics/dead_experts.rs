@@ -1,7 +1,7 @@
 //! Experts that no token selected.
 
 use crate::counts::column_sums;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::row::MetricRow;
 use crate::study::Study;
 
@@ -13,6 +13,7 @@ use crate::study::Study;
 pub(crate) const DEAD_EXPERTS: Metric = Metric {
     name: "dead_experts",
     title: "Dead experts",
+    group: Group::Balance,
     unit: "experts",
     formula: "number of experts with c_e = 0, to be read beside T",
     chance: "E (1 - k/E)^T",

@@ -2,7 +2,7 @@
 
 use crate::counts::{LayerCounts, column_sums};
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::ratio::column_ratios;
 use crate::row::{Index, MetricRow};
@@ -13,6 +13,7 @@ use crate::study::Study;
 pub(crate) const LORENZ: Metric = Metric {
     name: "lorenz",
     title: "Lorenz curve of expert use",
+    group: Group::Balance,
     unit: "ratio",
     formula: "share of the selections in one half of the sequences that the m experts most used in the \
               other half serve; m from 1 to E",

@@ -3,20 +3,21 @@
 use moescope_trace::Phase;
 
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::row::{Index, MetricRow};
 use crate::runs::phase_runs;
 use crate::study::{Scope, Study};
 
-use super::table_rows::table_rows;
+use super::shared::table_rows::table_rows;
 
 /// Rows: layer x lag; layer x phase x lag; layer x domain x lag (powers of two). A pair belongs to the
 /// phase of its later token. Interval: bootstrap over sequences.
 pub(crate) const REUSE: Metric = Metric {
     name: "reuse",
     title: "Reuse of experts at a distance",
+    group: Group::Locality,
     unit: "ratio",
     formula: "mean over pairs of tokens n apart in a sequence of |S_t ∩ S_(t+n)| / k, n from 1 to 64",
     chance: "k/E",

@@ -1,20 +1,19 @@
 //! Tokens per second.
 
-use std::collections::HashMap;
+use moescope_trace::Phase;
 
-use crate::data::RunData;
-use crate::metric::{Metric, Need};
+use super::shared::step_groups::step_groups;
+use crate::metric::{Group, Metric, Need};
 use crate::ratio::RatioSums;
 use crate::row::MetricRow;
 use crate::study::{Scope, Study};
-
-use moescope_trace::Phase;
 
 /// Rows: phase (always named, `prefill` or `decode`; the two are not one number). Interval:
 /// bootstrap over sequences.
 pub(crate) const THROUGHPUT: Metric = Metric {
     name: "throughput",
     title: "Throughput",
+    group: Group::Speed,
     unit: "tokens/s",
     formula: "tokens of the passes of a phase / wall time of those passes; prefill is pp, decode tg",
     chance: "",
@@ -46,23 +45,4 @@ fn compute(study: &Study<'_>) -> Vec<MetricRow> {
         }
     }
     rows
-}
-
-/// The group of each forward pass: that of a sequence in it. Passes of several sequences (batches)
-/// count for the first one.
-pub(crate) fn step_groups(study: &Study<'_>) -> Vec<Option<usize>> {
-    let data: &RunData = study.data;
-    let mut group_of_step: HashMap<u32, usize> = HashMap::new();
-    for (index, sequence) in data.sequences.iter().enumerate() {
-        let group = study.groups.of_sequence(index);
-        let mut last = None;
-        for &step in &data.tokens.step[sequence.start..sequence.end] {
-            // A prefill is thousands of tokens of one step.
-            if last != Some(step) {
-                group_of_step.entry(step).or_insert(group);
-                last = Some(step);
-            }
-        }
-    }
-    data.steps.step.iter().map(|step| group_of_step.get(step).copied()).collect()
 }

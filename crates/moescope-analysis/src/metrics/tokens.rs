@@ -1,13 +1,14 @@
 //! T: how many tokens the values of a layer rest on.
 
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::row::MetricRow;
 use crate::study::Study;
 
-/// Rows: layer; layer x phase; layer x domain.
+/// Rows: layer; layer x phase; layer x domain. No interval: it is a count of what is there.
 pub(crate) const TOKENS: Metric = Metric {
     name: "tokens",
     title: "Tokens routed",
+    group: Group::Balance,
     unit: "tokens",
     formula: "T = tokens whose experts were recorded at the layer",
     chance: "",

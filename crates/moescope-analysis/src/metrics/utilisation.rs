@@ -2,7 +2,7 @@
 
 use crate::counts::{LayerCounts, column_sums};
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::row::{Index, MetricRow};
 use crate::study::{Scope, Study};
@@ -11,6 +11,7 @@ use crate::study::{Scope, Study};
 pub(crate) const UTILISATION: Metric = Metric {
     name: "utilisation",
     title: "Expert utilisation",
+    group: Group::Balance,
     unit: "ratio",
     formula: "c_e / c̄, c̄ = kT/E; 1 is an even share, the sum over experts is E",
     chance: "1",

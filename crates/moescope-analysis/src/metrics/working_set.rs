@@ -2,14 +2,14 @@
 
 use crate::chance::expected_distinct;
 use crate::data::LayerData;
-use crate::metric::{Metric, Need};
+use crate::metric::{Group, Metric, Need};
 use crate::parallel;
 use crate::ratio::RatioTable;
 use crate::row::{Index, MetricRow};
 use crate::runs::phase_runs;
 use crate::study::{Scope, Study};
 
-use super::table_rows::table_rows;
+use super::shared::table_rows::table_rows;
 
 /// Rows: layer x size; layer x phase x size; layer x domain x size; sizes are powers of two from 2 to
 /// 1024. Windows lie end to end from the start of each phase of a sequence; an incomplete last one
@@ -17,6 +17,7 @@ use super::table_rows::table_rows;
 pub(crate) const WORKING_SET: Metric = Metric {
     name: "working_set",
     title: "Working set of a window of tokens",
+    group: Group::Locality,
     unit: "experts",
     formula: "mean over windows of W successive tokens of the number of distinct experts they select",
     chance: "E (1 - (1 - k/E)^W)",

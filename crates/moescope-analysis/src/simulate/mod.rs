@@ -25,4 +25,4 @@ pub mod prefetch;
 pub mod saliency;
 pub mod speed;
 
-pub use curves::{CacheCurve, cache_curves};
+pub use curves::{CacheCurve, PrefetchPoint, cache_curves, prefetch_points};

@@ -129,6 +129,12 @@ impl Speed {
         (spare >= 0.0).then(|| (1.0 - spare / all).max(0.0))
     }
 
+    /// The hit rate from which caching is faster than running all routed experts on the host's processor: 0
+    /// where it always is, `None` where it never is or the host's bandwidth is not known.
+    pub fn hit_rate_to_beat_host(&self) -> Option<f64> {
+        self.hit_rate_for(self.on_host()?)
+    }
+
     /// Predicted tokens per second without a cache: all routed experts run on the host's processor,
     /// the rest on the device. `None` where the host's bandwidth is not known.
     pub fn on_host(&self) -> Option<f64> {

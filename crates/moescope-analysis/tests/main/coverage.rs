@@ -1,9 +1,10 @@
-//! How often intervals hold what they should: the chance level, on traces that are at chance.
+//! How often intervals hold what they should: the chance level, on traces that are at chance; and that they do
+//! not hold it where there is something to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moescope_analysis::rng::Rng;
-use moescope_analysis::{METRICS, MetricRow, Options, RunData, analyze_data};
+use moescope_analysis::{Analysis, METRICS, MetricRow, Options, RunData, analyze_data};
 use moescope_trace::Phase;
 
 use crate::support::{SMALL, Shape, steps, uniform, with_token_ids};
@@ -114,10 +115,6 @@ const WIDE: &[(&str, &str)] = &[
     ("next_token_specialisation", FIRST_ORDER),
     ("coactivation_excess", FIRST_ORDER),
     ("path_information", FIRST_ORDER),
-    (
-        "pruned_saliency",
-        "the ranking is kept: what fixed experts have varies more than the least does",
-    ),
     ("hit_rate_static", ONE_WAY),
     ("hit_rate_global_static", ONE_WAY),
     ("coverage", "it ends on whole experts"),
@@ -168,4 +165,77 @@ fn uniform_traces_are_at_chance() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A run with everything that a wide metric could see. A token's id and its domain choose one of six pairs of
+/// experts, at every layer, for four tokens of five: popularity, domains, tokens that belong to experts, pairs,
+/// layers that follow each other, few distinct experts to a pass.
+fn planted(seed: u64) -> RunData {
+    let mut data = at_chance(seed);
+    let mut rng = Rng::new(seed ^ 0xF1A7);
+    for sequence in data.sequences.clone() {
+        for token in sequence.start..sequence.end {
+            let pair = (data.tokens.token_id[token] % 3) as u16 + sequence.domain;
+            for layer in &mut data.layers {
+                if rng.unit() < 0.8 {
+                    layer.ids[2 * token..2 * token + 2].copy_from_slice(&[2 * pair, 2 * pair + 1]);
+                }
+            }
+        }
+    }
+    surer(&mut data);
+    data
+}
+
+/// A run whose first expert is in every set: no placement makes that even, with one redundant expert per GPU.
+fn one_hot(seed: u64) -> RunData {
+    let mut data = at_chance(seed);
+    for layer in &mut data.layers {
+        for set in layer.ids.chunks_exact_mut(2) {
+            set[1] = set[1].max(1);
+            set[0] = 0;
+        }
+    }
+    data
+}
+
+/// A router that tells experts apart.
+fn surer(data: &mut RunData) {
+    for layer in &mut data.layers {
+        layer.entropy.as_mut().unwrap().iter_mut().for_each(|entropy| *entropy /= 2.0);
+        layer.margin.as_mut().unwrap().fill(0.25);
+    }
+}
+
+/// Wide at chance is not wide: where there is something to see, at every layer the interval of the row that is
+/// furthest from its chance level is narrower than that distance, and does not reach to it.
+#[test]
+fn wide_intervals_are_narrower_than_effects() {
+    let options = Options { resamples: 400, seed: 5 };
+    let traces = [planted(1), one_hot(1)].map(|data| analyze_data(&data, &options));
+    let mut blind = Vec::new();
+    for (metric, _) in WIDE {
+        let sees = |analysis: &Analysis| {
+            let rows: Vec<&MetricRow> = analysis
+                .rows_of(metric)
+                .filter(|row| row.domain.is_none())
+                .filter(|row| row.phase.is_none() || *metric == "distinct_experts")
+                .collect();
+            let layers: BTreeSet<Option<u16>> = rows.iter().map(|row| row.layer).collect();
+            let effect = |row: &&&MetricRow| (row.value - row.chance.unwrap()).abs();
+            let furthest = |layer: &Option<u16>| {
+                let of_layer = rows.iter().filter(|row| row.layer == *layer);
+                *of_layer.max_by(|a, b| effect(a).total_cmp(&effect(b))).unwrap()
+            };
+            let seen = |row: &MetricRow| {
+                let ((low, high), chance) = (row.interval.unwrap(), row.chance.unwrap());
+                high - low < (row.value - chance).abs() && !(low..=high).contains(&chance)
+            };
+            layers.iter().map(furthest).all(seen)
+        };
+        if !traces.iter().any(sees) {
+            blind.push(*metric);
+        }
+    }
+    assert!(blind.is_empty(), "{blind:?}");
 }

@@ -23,6 +23,19 @@ fn reference() -> String {
     text.trim_end().to_owned() + "\n"
 }
 
+/// One metric, one file of its name.
+#[test]
+fn every_metric_has_a_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
+    for metric in METRICS {
+        let text = std::fs::read_to_string(folder.join(format!("{}.rs", metric.name))).unwrap();
+        let constant = format!("pub(crate) const {}: Metric", metric.name.to_uppercase());
+        assert!(text.contains(&constant), "{}", metric.name);
+        assert_eq!(text.matches(": Metric = Metric {").count(), 1, "{}", metric.name);
+        assert!(text.contains("nterval"), "{}: says nothing of its interval", metric.name);
+    }
+}
+
 /// `MOESCOPE_WRITE_DOCS=1 cargo test ... docs` writes the sections anew.
 #[test]
 fn every_metric_is_in_the_docs() {

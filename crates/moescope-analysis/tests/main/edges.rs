@@ -96,20 +96,27 @@ fn ids_only() {
             ("router_margin", "not recorded: router margin"),
             ("weight_by_rank", "not recorded: expert weights"),
             ("hit_rate_lru_warm", "not recorded: generated tokens after prompts"),
+            ("hit_rate_global_lru_warm", "not recorded: generated tokens after prompts"),
             (
                 "saliency_reap",
                 "not recorded: expert weights, expert output norms (run with --saliency)"
             ),
-            (
-                "saliency_ean",
-                "not recorded: expert weights, expert output norms (run with --saliency)"
-            ),
+            ("saliency_ean", "not recorded: expert output norms (run with --saliency)"),
             (
                 "pruned_traffic",
                 "not recorded: expert weights, expert output norms (run with --saliency)"
             ),
             (
                 "pruned_saliency",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
+            ("pruned_traffic_ean", "not recorded: expert output norms (run with --saliency)"),
+            (
+                "pruned_saliency_ean",
+                "not recorded: expert weights, expert output norms (run with --saliency)"
+            ),
+            (
+                "pruned_saliency_frequency",
                 "not recorded: expert weights, expert output norms (run with --saliency)"
             ),
             ("distinct_experts", "not recorded: forward passes"),
@@ -178,6 +185,43 @@ fn every_metric_of_ids_alone() {
         for finding in findings(&[analysis], &[]) {
             assert!(finding.effect.is_finite(), "{what}: {finding:?}");
         }
+    }
+}
+
+/// What is left out because there is too much of it says so.
+#[test]
+fn too_large() {
+    let reason = |analysis: &moescope_analysis::Analysis, metric: &str| {
+        let absent = analysis.absent.iter().find(|absent| absent.metric == metric);
+        absent.map(|absent| absent.reason.clone())
+    };
+    let many: Vec<String> = (0..65).map(|domain| format!("domain {domain}")).collect();
+    for (domains, expected) in
+        [(65, Some("too large: computed for at most 64 domains")), (64, None)]
+    {
+        let sequences: Vec<(&str, usize)> =
+            many.iter().take(domains).map(|domain| (domain.as_str(), 4)).collect();
+        let layer = LayerData::from_ids(0, 4, 1, (0..).map(|n| n % 4).take(4 * domains).collect());
+        let data = RunData::from_ids("many", &sequences, vec![layer]).unwrap();
+        let analysis = analyze_data(&data, &FAST);
+        assert_eq!(reason(&analysis, "domain_divergence").as_deref(), expected);
+        assert!(analysis.rows_of("domain_specialisation").next().is_some());
+    }
+    for (experts, expected) in
+        [(1025, Some("too large: computed for a layer of at most 1024 experts")), (1024, None)]
+    {
+        let layers = [0, 1].map(|layer| {
+            let ids = (0..160).map(|n| (n % 6 * 50) as u16).collect();
+            LayerData::from_ids(layer, experts, 2, ids)
+        });
+        let data = RunData::from_ids("wide", &[("a", 10); 8], layers.to_vec()).unwrap();
+        let analysis = analyze_data(&data, &FAST);
+        for metric in
+            ["coactivation", "coactivation_excess", "path_information", "prefetch_hit_rate"]
+        {
+            assert_eq!(reason(&analysis, metric).as_deref(), expected, "{metric}");
+        }
+        assert!(analysis.rows_of("gini").next().is_some());
     }
 }
 

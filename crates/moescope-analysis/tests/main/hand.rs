@@ -1,8 +1,8 @@
 //! Every metric on a run small enough to work out on paper.
 
 use moescope_analysis::{
-    Analysis, Index, LayerData, METRICS, MetricRow, RunData, analyze_data, balance_of,
-    jensen_shannon,
+    Analysis, Index, LayerData, METRICS, MetricRow, RunData, analyze_data, analyze_metrics,
+    balance_of, jensen_shannon,
 };
 use moescope_trace::Phase::{Decode, Prefill};
 use moescope_trace::manifest::TimingMode;
@@ -87,6 +87,18 @@ fn dead_experts() {
     let row = at(&analysis, "dead_experts", None);
     assert_eq!(row.value, 1.0);
     close(row.chance.unwrap(), 4.0 * 0.5f64.powi(4));
+    // Alone, it comes with the tokens; asked for both, with no second lot of them.
+    let named = |names: &[&str]| {
+        let metrics = METRICS.iter().filter(|metric| names.contains(&metric.name));
+        let analysis = analyze_metrics(&tiny(), &FAST, metrics);
+        let mut rows: Vec<&str> = analysis.rows.iter().map(|row| row.metric).collect();
+        rows.dedup();
+        rows
+    };
+    assert_eq!(named(&["dead_experts"]), ["tokens", "dead_experts"]);
+    assert_eq!(named(&["gini", "dead_experts"]), ["gini", "tokens", "dead_experts"]);
+    assert_eq!(named(&["tokens", "dead_experts"]), ["tokens", "dead_experts"]);
+    assert_eq!(named(&["gini"]), ["gini"]);
 }
 
 #[test]
@@ -206,11 +218,17 @@ fn memory() {
     data.steps = steps(&[(Prefill, 2, 1), (Decode, 1, 1), (Decode, 1, 1)]);
     data.steps.bytes_in_use = vec![Some(700), Some(300), None];
     data.steps.rss_bytes = vec![Some(1000), Some(2000), Some(1500)];
+    data.steps.bytes_reserved = vec![Some(1024), Some(1024), Some(4096)];
     let analysis = analyze_data(&data, &FAST);
     assert_eq!(analysis.value("peak_bytes_in_use", None), Some(700.0));
     assert_eq!(analysis.value("peak_rss_bytes", None), Some(2000.0));
     let prefill = analysis.row("peak_rss_bytes", None, None, None, Some("prefill")).unwrap();
     assert_eq!(prefill.value, 1000.0);
+    assert_eq!(analysis.value("peak_bytes_reserved", None), Some(4096.0));
+    let decode = analysis.row("peak_bytes_reserved", None, None, None, Some("decode")).unwrap();
+    assert_eq!(decode.value, 4096.0);
+    data.steps.bytes_reserved = vec![None; 3];
+    let analysis = analyze_data(&data, &FAST);
     let absent = |metric| analysis.absent.iter().any(|absent| absent.metric == metric);
     assert!(absent("peak_bytes_reserved") && !absent("peak_rss_bytes"));
 }

@@ -1,6 +1,6 @@
 //! Hit rates as metrics: rows, chance levels, intervals.
 
-use moescope_analysis::simulate::cache::{ColdStart, uniform_belady};
+use moescope_analysis::simulate::cache::{ColdStart, UniformRuns};
 use moescope_analysis::{Analysis, Index, LayerData, Options, RunData, analyze_data};
 use moescope_trace::Phase::{Decode, Prefill};
 
@@ -10,7 +10,9 @@ const POLICIES: [&str; 4] = ["hit_rate_lru", "hit_rate_lfu", "hit_rate_static", 
 
 fn curve(analysis: &Analysis, metric: &str, layer: Option<u16>, phase: Option<&str>) -> Vec<f64> {
     let rows = analysis.rows_of(metric);
-    rows.filter(|row| row.layer == layer && row.phase == phase).map(|row| row.value).collect()
+    rows.filter(|row| row.layer == layer && row.phase == phase && row.domain.is_none())
+        .map(|row| row.value)
+        .collect()
 }
 
 /// Two sequences, three experts, one per token; the second sequence generates its last two tokens.
@@ -38,6 +40,8 @@ fn by_hand() {
     assert_eq!(of("hit_rate_lru_warm", Some("decode")), [0.0, 1.0, 1.0]);
     assert_eq!(of("hit_rate_belady", Some("decode")), [0.5, 1.0, 1.0]);
     assert!(of("hit_rate_lru_warm", None).is_empty());
+    let warm = curve(&analysis, "hit_rate_global_lru_warm", None, Some("decode"));
+    assert_eq!(warm, of("hit_rate_lru_warm", Some("decode")));
     // One layer: the model is that layer, and so is the shared cache.
     for metric in POLICIES {
         let layer = of(metric, None);
@@ -45,6 +49,63 @@ fn by_hand() {
         let shared = metric.replace("rate", "rate_global");
         assert_eq!(curve(&analysis, &shared, None, None), layer, "{shared}");
     }
+}
+
+#[test]
+fn a_shared_cache_after_the_prompt() {
+    // Two layers of two experts, one each: 0 and 0, 1 and 0, and then 0 and 0 is generated.
+    let layers = [vec![0, 1, 0], vec![0, 0, 0]];
+    let layers =
+        (0..).zip(layers).map(|(layer, ids)| LayerData::from_ids(layer, 2, 1, ids)).collect();
+    let mut data = RunData::from_ids("tiny", &[("a", 3)], layers).unwrap();
+    data.tokens.phase[2] = Decode;
+    let analysis = analyze_data(&data, &FAST);
+    let of = |metric, phase| curve(&analysis, metric, None, phase);
+    // The prompt leaves 0 of the second layer before 1 and 0 of the first: of two, the second layer hits.
+    assert_eq!(of("hit_rate_global_lru_warm", Some("decode")), [1.0 / 2.0, 1.0]);
+    assert_eq!(of("hit_rate_global_lru", Some("decode")), [0.0, 0.0]);
+    // Over all: the second token's 0 of the second layer, too.
+    assert_eq!(of("hit_rate_global_lru", None), [2.0 / 6.0, 3.0 / 6.0]);
+    assert!(of("hit_rate_global_lru_warm", None).is_empty());
+}
+
+#[test]
+fn domains_have_rows_of_their_own() {
+    // Sequences of "a" take one expert always, those of "b" four in turn.
+    let ids = |sequence: u16| {
+        (0..8).map(move |token| if sequence.is_multiple_of(2) { 3 } else { token % 4 })
+    };
+    let layer = LayerData::from_ids(0, 4, 1, (0..24).flat_map(ids).collect());
+    let sequences = ["a", "b"].map(|domain| (domain, 8)).repeat(12);
+    let mut data = RunData::from_ids("two", &sequences, vec![layer]).unwrap();
+    for sequence in &data.sequences {
+        data.tokens.phase[sequence.start + 4..sequence.end].fill(Decode);
+    }
+    let analysis = analyze_data(&data, &FAST);
+    let of = |metric, domain, phase, size| {
+        let row = analysis.row(metric, None, Some(Index::Size(size)), Some(domain), phase).unwrap();
+        let (low, high) = row.interval.unwrap();
+        assert!(low <= row.value && row.value <= high && row.chance.is_some(), "{row:?}");
+        row.value
+    };
+    for metric in ["hit_rate_lru", "hit_rate_global_lru"] {
+        close(of(metric, "a", None, 1), 7.0 / 8.0);
+        close(of(metric, "b", None, 3), 0.0);
+        close(of(metric, "b", None, 4), 4.0 / 8.0);
+    }
+    for metric in ["hit_rate_lru_warm", "hit_rate_global_lru_warm"] {
+        close(of(metric, "a", Some("decode"), 1), 1.0);
+        close(of(metric, "b", Some("decode"), 4), 1.0);
+    }
+    // Five of eight selections of all are of 3, which is pinned first.
+    for metric in ["hit_rate_static", "hit_rate_global_static"] {
+        close(of(metric, "a", None, 1), 1.0);
+        close(of(metric, "b", None, 1), 2.0 / 8.0);
+    }
+    // Layer by layer there are none.
+    assert!(
+        analysis.rows_of("hit_rate_lru").all(|row| row.layer.is_none() || row.domain.is_none())
+    );
 }
 
 #[test]
@@ -160,7 +221,7 @@ fn cold_start_by_hand() {
     close(ColdStart::new(3, 3, 5).held(3, 4), 9.0);
     close(cold.held(0, 3), 0.0);
     // All experts for every token: the bound hits what it holds.
-    let bound = uniform_belady(4, 4, &[50]);
+    let bound = UniformRuns::new(&[(4, 4)], &[(0, 50)]).belady();
     for (size, share) in (1..).zip(bound) {
         close(share, f64::from(size) / 4.0);
     }

@@ -1,7 +1,7 @@
 //! Expert-parallel placement: DeepSeek's published example, and what must hold for any loads.
 
 use moescope_analysis::simulate::placement::{Cluster, Placement, PlacementError};
-use moescope_analysis::{Analysis, Index, analyze_data};
+use moescope_analysis::{Analysis, Index, LayerData, RunData, analyze_data};
 use proptest::prelude::*;
 
 use crate::support::{FAST, SMALL, Shape, close, run, uniform, uniformly};
@@ -22,7 +22,7 @@ fn the_example_of_deepseek() {
         let loads = weights.map(f64::from);
         let placement = Placement::balanced(&loads, &cluster).unwrap();
         assert_eq!(placement.copies(), copies);
-        let before = Placement::contiguous(12, 4).imbalance(&loads).unwrap();
+        let before = Placement::contiguous(12, 8).imbalance(&loads).unwrap();
         assert!(placement.imbalance(&loads).unwrap() < before);
     }
 }
@@ -48,6 +48,28 @@ fn by_hand() {
     // Uneven numbers in order: 5 experts on 2 GPUs.
     let contiguous = Placement::contiguous(5, 2);
     assert_eq!((contiguous.experts_of(0).len(), contiguous.experts_of(1).len()), (2, 3));
+}
+
+/// The metrics: placed by one half of the sequences, measured on the other.
+#[test]
+fn metrics_by_hand() {
+    // Loads 8, 1, 2, 1 in the sequence that chooses and 2, 4, 4, 2 in the one that measures.
+    let ids = [[8, 1, 2, 1], [2, 4, 4, 2]].map(|loads| {
+        (0u16..).zip(loads).flat_map(|(expert, load)| vec![expert; load]).collect::<Vec<u16>>()
+    });
+    let layer = LayerData::from_ids(3, 4, 1, ids.concat());
+    let data = RunData::from_ids("two", &[("a", 12), ("a", 12)], vec![layer]).unwrap();
+    let analysis = analyze_data(&data, &FAST);
+    for layer in [Some(3), None] {
+        let of =
+            |metric| analysis.row(metric, layer, Some(Index::Size(2)), None, None).unwrap().value;
+        // In order: 0 and 1 against 2 and 3, six each.
+        close(of("gpu_imbalance"), 1.0);
+        // By the loads of the first sequence 0 goes with 3, and 2 with 1: 4 against 8.
+        close(of("gpu_imbalance_packed"), 8.0 / 6.0);
+        // Three copies of 0, two of them with 3: 2/3 + 2/3 + 2 against 2/3 + 4 + 4.
+        close(of("gpu_imbalance_eplb"), (2.0 / 3.0 + 8.0) / 6.0);
+    }
 }
 
 #[test]

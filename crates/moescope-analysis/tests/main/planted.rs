@@ -149,13 +149,13 @@ fn domains_with_experts_of_their_own() {
 #[test]
 fn a_router_that_is_always_as_sure() {
     let layer = LayerData {
-        weights: Some([0.75, 0.25].repeat(60)),
-        entropy: Some(vec![0.5; 60]),
-        margin: Some(vec![0.125; 60]),
-        output_norms: Some([1.0, 3.0].repeat(60)),
-        ..LayerData::from_ids(4, 8, 2, [5, 6].repeat(60))
+        weights: Some([0.75, 0.25].repeat(120)),
+        entropy: Some(vec![0.5; 120]),
+        margin: Some(vec![0.125; 120]),
+        output_norms: Some([1.0, 3.0].repeat(120)),
+        ..LayerData::from_ids(4, 8, 2, [5, 6].repeat(120))
     };
-    let data = RunData::from_ids("sure", &[("a", 10); 6], vec![layer]).unwrap();
+    let data = RunData::from_ids("sure", &[("a", 10); 12], vec![layer]).unwrap();
     let analysis = analyze_data(&data, &FAST);
     let row = |metric, index| analysis.row(metric, Some(4), index, None, None).unwrap();
     for (metric, index, expected) in [
@@ -166,7 +166,7 @@ fn a_router_that_is_always_as_sure() {
         ("saliency_reap", Some(Index::Expert(5)), 0.75),
         ("saliency_reap", Some(Index::Expert(6)), 0.75),
         ("saliency_reap", Some(Index::Expert(0)), 0.0),
-        ("saliency_ean", Some(Index::Expert(6)), 180.0),
+        ("saliency_ean", Some(Index::Expert(6)), 360.0),
         // Six experts were never selected and go first.
         ("pruned_traffic", Some(Index::Size(6)), 0.0),
         ("pruned_traffic", Some(Index::Size(7)), 0.5),
@@ -175,7 +175,9 @@ fn a_router_that_is_always_as_sure() {
         let row = row(metric, index);
         close(row.value, expected);
         let (low, high) = row.interval.unwrap();
-        if metric != "saliency_ean" || index != Some(Index::Expert(6)) {
+        // EAN is a sum; of what never happened nobody is sure that it never does.
+        let exact = row.unit == "norm" && metric == "saliency_reap" || row.value > 0.0;
+        if exact && metric != "saliency_ean" {
             assert!((low - expected).abs() < 1e-6 && (high - expected).abs() < 1e-6, "{row:?}");
         }
     }

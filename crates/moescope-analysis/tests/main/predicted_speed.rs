@@ -39,9 +39,20 @@ fn by_hand() {
     close(speed.hit_rate_for(5.0).unwrap(), 0.0);
     // 10 ms on the device and 0.8 GB at 50 GB/s on the host.
     close(speed.on_host().unwrap(), 1.0 / 0.026);
+    // 26 ms against 18 without a miss: 8 for the link, of 80.
+    close(speed.hit_rate_to_beat_host().unwrap(), 0.9);
+    close(speed.tokens_per_second(0.9), 1.0 / 0.026);
+    // A host that reads faster than the device: no cache is as fast. One that is slow: any is.
+    let of_host = |host| {
+        let host_bandwidth = Some(host * GB);
+        Speed::new(MODEL, Machine { host_bandwidth, ..MACHINE }).hit_rate_to_beat_host()
+    };
+    assert_eq!(of_host(200.0), None);
+    close(of_host(1.0).unwrap(), 0.0);
     let slow = Machine { link_latency: 0.01, host_bandwidth: None, ..MACHINE };
     close(Speed::new(MODEL, slow).transfer_seconds(), 0.02);
     assert_eq!(Speed::new(MODEL, slow).on_host(), None);
+    assert_eq!(Speed::new(MODEL, slow).hit_rate_to_beat_host(), None);
 }
 
 #[test]

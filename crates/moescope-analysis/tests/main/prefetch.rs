@@ -34,6 +34,13 @@ fn a_layer_that_is_foretold() {
     close(value(&analysis, "prefetch_hit_rate", None, 16), 1.0);
     close(value(&analysis, "prefetch_wasted", None, 16), 1.0 - 2.0 / 16.0);
     assert!(analysis.rows_of("prefetch_hit_rate").all(|row| row.layer != Some(0)));
+    // Each domain by itself, over all layers.
+    for domain in SMALL.domains {
+        let size = Some(Index::Size(2));
+        let row = analysis.row("prefetch_hit_rate", None, size, Some(domain), None).unwrap();
+        assert!(row.value > 0.98 && row.interval.is_some(), "{row:?}");
+        assert_eq!(row.chance, Some(2.0 / 16.0));
+    }
     let curve: Vec<f64> =
         (1..=16).map(|p| value(&analysis, "prefetch_hit_rate", None, p)).collect();
     assert!(curve.is_sorted());

@@ -1,10 +1,12 @@
-//! What pruning the least salient experts would save and lose.
+//! What pruning the least salient experts would save and lose, by three rankings of them.
+
+use moescope_analysis::Pruning;
 
 use super::curves::{Curve, curve_panel, share_axis};
-use super::{Caption, Figure, missing_note};
-use crate::canvas::{Axis, Canvas, Key, Marker, Place, legend, run_keys};
+use super::{Caption, Figure, MAX_MULTIPLES, missing_note, multiples_note};
+use crate::canvas::{Axis, Canvas, Key, LABEL, Marker, bold_width, lay_out, legend};
 use crate::data::{Data, Run};
-use crate::format::percent;
+use crate::format::{NOTHING, percent};
 use crate::palette::Ink;
 use crate::sections;
 use crate::table::Table;
@@ -25,69 +27,190 @@ pub(crate) const FIGURE: Figure = Figure {
     table,
 };
 
-/// (share of the experts, of the traffic, of the saliency) that is gone, mean over layers.
-fn trade_off(run: &Run<'_>) -> Vec<(f64, f64, f64)> {
+/// A ranking of experts: its metrics, its name, and the experts in its order.
+struct Ranking {
+    traffic: &'static str,
+    saliency: &'static str,
+    name: &'static str,
+    order: fn(&Pruning) -> &[u16],
+}
+
+/// The rankings, in the order of their marks.
+const RANKINGS: [Ranking; 3] = [
+    Ranking {
+        traffic: "pruned_traffic",
+        saliency: "pruned_saliency",
+        name: "REAP",
+        order: |pruning| &pruning.reap,
+    },
+    Ranking {
+        traffic: "pruned_traffic_ean",
+        saliency: "pruned_saliency_ean",
+        name: "EAN",
+        order: |pruning| &pruning.ean,
+    },
+    Ranking {
+        traffic: "pruned_traffic_frequency",
+        saliency: "pruned_saliency_frequency",
+        name: "frequency",
+        order: |pruning| &pruning.frequency,
+    },
+];
+
+/// What is gone with some of the experts.
+#[derive(Clone, Copy)]
+struct Gone {
+    /// Experts, and as a share of all.
+    pruned: u32,
+    experts: f64,
+    traffic: f64,
+    saliency: f64,
+}
+
+/// What is gone with 1, 2, ... experts per layer, mean over layers.
+fn trade_off(run: &Run<'_>, ranking: &Ranking) -> Vec<Gone> {
     let experts = f64::from(run.most_experts().max(1));
-    let traffic = run.mean_by_size("pruned_traffic", None);
-    let saliency = run.mean_by_size("pruned_saliency", None);
+    let traffic = run.mean_by_size(ranking.traffic, None);
+    let saliency = run.mean_by_size(ranking.saliency, None);
     let both = traffic.iter().zip(&saliency).filter(|(t, s)| t.x == s.x);
-    both.map(|(t, s)| (f64::from(t.x) / experts, t.value, s.value)).collect()
+    both.map(|(t, s)| Gone {
+        pruned: t.x,
+        experts: f64::from(t.x) / experts,
+        traffic: t.value,
+        saliency: s.value,
+    })
+    .collect()
+}
+
+/// What is gone with a quarter of the experts.
+fn quarter(run: &Run<'_>, ranking: &Ranking) -> Option<Gone> {
+    trade_off(run, ranking).into_iter().find(|gone| gone.experts >= 0.25)
 }
 
 fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
-    let mut keys = run_keys(canvas, data, |run| run.has("pruned_saliency"));
-    keys.push((Key::Reference, "saliency in proportion to traffic".into()));
-    let top = legend(canvas, 0.0, &keys) + 12.0;
-    let place = Place { x: 0.0, y: top, w: canvas.width.min(560.0), h: 290.0 };
-    let mut x_axis = Axis::linear("% of the selections that fell on pruned experts", 0.0, 1.0, 5);
-    x_axis.ticks = [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
-    let y_axis = share_axis("% of the saliency that is gone");
-    let curves: Vec<Curve> = data
-        .runs
+    let mut keys: Vec<(Key, String)> = RANKINGS
         .iter()
         .enumerate()
-        .map(|(n, run)| Curve {
-            ink: Ink::series(n),
-            marker: Marker::series(n),
-            points: trade_off(run).into_iter().map(|(_, t, s)| (t, s, None)).collect(),
-        })
-        .filter(|curve| !curve.points.is_empty())
+        .map(|(n, ranking)| (Key::Mark(Marker::series(n), Ink::series(n)), ranking.name.into()))
         .collect();
-    let chance = [(0.0, 0.0), (1.0, 1.0)];
-    curve_panel(canvas, place, "Least salient first", (&x_axis, &y_axis), &curves, &chance);
-    top + place.h
+    keys.push((Key::Reference, "saliency in proportion to traffic".into()));
+    let top = legend(canvas, 0.0, &keys) + 12.0;
+    let runs: Vec<_> =
+        data.runs.iter().filter(|run| run.has("pruned_saliency")).take(MAX_MULTIPLES).collect();
+    let narrowest = if runs.len() == 1 { canvas.width.min(560.0) } else { 300.0 };
+    let (places, height) = lay_out(canvas, top, runs.len(), narrowest, 290.0);
+    for (run, place) in runs.into_iter().zip(places) {
+        let mut x_axis =
+            Axis::linear("% of the selections that fell on pruned experts", 0.0, 1.0, 5);
+        x_axis.ticks = [0, 25, 50, 75, 100].map(|v| (f64::from(v) / 100.0, v.to_string())).to_vec();
+        let y_axis = share_axis("% of the saliency that is gone");
+        let curves: Vec<Curve> = RANKINGS
+            .iter()
+            .enumerate()
+            .map(|(n, ranking)| Curve {
+                ink: Ink::series(n),
+                marker: Marker::series(n),
+                points: trade_off(run, ranking)
+                    .into_iter()
+                    .map(|gone| (gone.traffic, gone.saliency, None))
+                    .collect(),
+            })
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let name = run.fitted(place.w - 130.0, |text| bold_width(text, LABEL));
+        let chance = [(0.0, 0.0), (1.0, 1.0)];
+        curve_panel(canvas, place, &name, (&x_axis, &y_axis), &curves, &chance);
+    }
+    top + height
 }
 
 fn caption(data: &Data<'_>) -> Caption {
     let mut caption = Caption::new(
-        "Experts are removed in the order of their REAP saliency, the least salient first: how much of the \
-         traffic they served and how much of the saliency goes with them, mean over layers. The further a \
-         curve runs below the dashed line, the more the busy experts are not the ones that matter. It says \
-         nothing about the quality of a pruned model.",
+        "Experts are removed with the least salient first, by three rankings: what an expert adds per token \
+         (REAP), what it adds in all (EAN), and how often it is selected. How much of the traffic they served \
+         and how much of the REAP saliency goes with them, mean over layers, on texts that the ranking has not \
+         seen. The further a curve runs below the dashed line, the more the busy experts are not the ones that \
+         matter. It says nothing about the quality of a pruned model.",
     );
     for run in &data.runs {
-        let quarter = trade_off(run).into_iter().find(|(share, ..)| *share >= 0.25);
-        if let Some((_, traffic, saliency)) = quarter {
+        let gone: Vec<String> = RANKINGS
+            .iter()
+            .filter_map(|ranking| {
+                let gone = quarter(run, ranking)?;
+                let (traffic, saliency) = (percent(gone.traffic), percent(gone.saliency));
+                Some(format!("by {} {traffic} and {saliency}", ranking.name))
+            })
+            .collect();
+        if !gone.is_empty() {
             caption.fact(run, format!(
-                "{}: a quarter of the experts serves {} of the selections and holds {} of the saliency.",
+                "{}: a quarter of the experts serves this much of the selections and holds this much of the \
+                 saliency: {}.",
                 run.tagged(),
-                percent(traffic),
-                percent(saliency)
+                gone.join(", ")
             ));
         }
     }
-    caption.note(&missing_note(data, |run| run.has("pruned_saliency")))
+    caption
+        .note(&multiples_note(data))
+        .note(" The table names the experts of each layer that go first.")
+        .note(&missing_note(data, |run| run.has("pruned_saliency")))
 }
+
+/// The quarter of the experts of a layer that goes first.
+fn first_to_go(order: &[u16]) -> String {
+    let numbers = order[..order.len().div_ceil(4)].iter().map(u16::to_string);
+    numbers.collect::<Vec<_>>().join(", ")
+}
+
+/// Steps of the curves that the table has.
+const STEPS: usize = 8;
 
 fn table(data: &Data<'_>) -> Table {
     let mut table = Table::new()
         .text("Run")
+        .text("Ranking")
+        .text("Layers")
         .number("Experts pruned")
         .number("Selections gone")
-        .number("Saliency gone");
+        .number("Saliency gone")
+        .text("First to go");
     for run in &data.runs {
-        for (experts, traffic, saliency) in trade_off(run) {
-            table.row(vec![run.tagged(), percent(experts), percent(traffic), percent(saliency)]);
+        for ranking in &RANKINGS {
+            let curve = trade_off(run, ranking);
+            let every = curve.len().div_ceil(STEPS).max(1);
+            for gone in curve.iter().filter(|gone| (gone.pruned as usize).is_multiple_of(every)) {
+                table.row(vec![
+                    run.tagged(),
+                    ranking.name.into(),
+                    "mean".into(),
+                    percent(gone.experts),
+                    percent(gone.traffic),
+                    percent(gone.saliency),
+                    NOTHING.into(),
+                ]);
+            }
+        }
+        for pruning in run.pruning() {
+            for ranking in &RANKINGS {
+                let order = (ranking.order)(pruning);
+                let pruned = order.len().div_ceil(4) as u32;
+                let gone = |metric| {
+                    let points = run.by_size(metric, Some(pruning.layer), None);
+                    let point = points.into_iter().find(|point| point.x == pruned);
+                    point.map_or(NOTHING.into(), |point| percent(point.value))
+                };
+                if !order.is_empty() {
+                    table.row(vec![
+                        run.tagged(),
+                        ranking.name.into(),
+                        pruning.layer.to_string(),
+                        pruned.to_string(),
+                        gone(ranking.traffic),
+                        gone(ranking.saliency),
+                        first_to_go(order),
+                    ]);
+                }
+            }
         }
     }
     table.trimmed()

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_analysis::{
-    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, RunData,
-    Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
+    Analysis, Coactivation, Comparison, Excerpt, Finding, Index, LayerData, MetricRow, Pruning,
+    RunData, Specialist, Specialists, StepSeries, Structure, TokenTexts, TokenWise, Transitions,
 };
 use moescope_trace::Phase;
 use moescope_trace::fingerprint::MachineState;
@@ -269,7 +269,14 @@ fn curves(shape: &Shape) -> Vec<MetricRow> {
         }
         for layer in (0..shape.layers).map(Some) {
             let depth = 1.0 + f64::from(layer.unwrap_or(0)) / f64::from(shape.layers);
-            for (metric, power) in [("pruned_traffic", 1.5), ("pruned_saliency", 2.5)] {
+            for (metric, power) in [
+                ("pruned_traffic", 1.5),
+                ("pruned_saliency", 2.5),
+                ("pruned_traffic_ean", 1.8),
+                ("pruned_saliency_ean", 2.4),
+                ("pruned_traffic_frequency", 2.2),
+                ("pruned_saliency_frequency", 2.3),
+            ] {
                 rows.push(MetricRow {
                     layer,
                     ..at(metric, size, share.powf(power * depth), share)
@@ -372,7 +379,18 @@ fn structure(shape: &Shape) -> Structure {
         chance: 0.3,
     };
     let layers = 0..shape.layers;
+    let upwards: Vec<u16> = (0..shape.experts).collect();
+    let downwards: Vec<u16> = upwards.iter().rev().copied().collect();
     Structure {
+        pruning: layers
+            .clone()
+            .map(|layer| Pruning {
+                layer,
+                reap: upwards.clone(),
+                ean: downwards.clone(),
+                frequency: upwards.clone(),
+            })
+            .collect(),
         coactivation: layers
             .clone()
             .map(|layer| Coactivation {

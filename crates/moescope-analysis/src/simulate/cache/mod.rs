@@ -41,9 +41,7 @@ pub use hits::Hits;
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use requests::{LayerRequests, ModelRequests, Requests};
-pub use uniform::{
-    ColdStart, uniform_belady, uniform_shared_belady, uniform_shared_lfu, uniform_shared_lru,
-};
+pub use uniform::{ColdStart, UniformRuns};
 
 /// Depth of an expert that no cache holds, however large: its first use.
 pub const ABSENT: u32 = u32::MAX;

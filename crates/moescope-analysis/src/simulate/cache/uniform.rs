@@ -84,118 +84,166 @@ impl ColdStart {
     }
 }
 
-/// Share of hits of [`Belady`] with a loaded cache under uniform routing of sequences of these
-/// lengths in tokens, by size, `[E]`: a mean over simulated sequences from a fixed seed, since knowing
-/// the future helps by more than can be written down.
-pub fn uniform_belady(experts: usize, top_k: usize, lengths: &[usize]) -> Vec<f64> {
-    let mut hits = Hits::new(experts, 1);
-    let mut belady = Belady::new();
-    each_uniform(&[(experts, top_k)], lengths, |layers, tokens| {
-        let future = Future::of(&LayerRequests::of(&layers[0], 0..tokens));
-        belady.run(&future, Start::Loaded, |_, depths| hits.add(depths));
-    });
-    shares(&hits)
+/// Runs under uniform routing, for what cannot be written down: means over simulated sequences from a fixed
+/// seed.
+#[derive(Clone, Debug)]
+pub struct UniformRuns<'a> {
+    /// E and k by layer.
+    shapes: &'a [(usize, usize)],
+    /// Tokens before those that count and tokens that count, by sequence, shortest first.
+    lengths: Vec<(usize, usize)>,
+    /// Selections to simulate.
+    selections: usize,
 }
 
-/// Share of hits of [`Lru`] in one cache of all layers under uniform routing, as [`uniform_belady`], by
-/// multiples of `step` experts, `[sizes]`.
-///
-/// The layers take turns, so what was used last is what is not needed next: a small cache hits less
-/// than its share of the experts even here.
-pub fn uniform_shared_lru(
-    layers: &[(usize, usize)],
-    lengths: &[usize],
-    sizes: usize,
-    step: usize,
-) -> Vec<f64> {
-    let mut lru = Lru::new(layers.iter().map(|(experts, _)| experts).sum());
-    let mut hits = Hits::new(sizes, step);
-    each_uniform(layers, lengths, |layers, tokens| {
-        lru.run(&ModelRequests::of(layers, 0..tokens), |_, depths| hits.add(depths));
-    });
-    shares(&hits)
-}
-
-/// As [`uniform_shared_lru`], of [`Lfu`].
-pub fn uniform_shared_lfu(
-    layers: &[(usize, usize)],
-    lengths: &[usize],
-    sizes: usize,
-    step: usize,
-) -> Vec<f64> {
-    let mut lfu = Lfu::new(layers.iter().map(|(experts, _)| experts).sum());
-    let mut hits = Hits::new(sizes, step);
-    each_uniform(layers, lengths, |layers, tokens| {
-        lfu.run(&ModelRequests::of(layers, 0..tokens), |_, depths| hits.add(depths));
-    });
-    shares(&hits)
-}
-
-/// Share of hits of [`belady_hits`] with a loaded cache of all layers under uniform routing, as
-/// [`uniform_belady`], for caches of `sizes` experts.
-pub fn uniform_shared_belady(
-    layers: &[(usize, usize)],
-    lengths: &[usize],
-    sizes: &[usize],
-) -> Vec<f64> {
-    let (mut hits, mut uses) = (vec![0u64; sizes.len()], 0);
-    each_uniform(layers, lengths, |layers, tokens| {
-        let future = Future::of(&ModelRequests::of(layers, 0..tokens));
-        uses += future.uses();
-        for (sum, hits) in hits.iter_mut().zip(belady_hits(&future, Start::Loaded, sizes)) {
-            *sum += hits;
-        }
-    });
-    hits.into_iter().map(|hits| hits as f64 / uses.max(1) as f64).collect()
-}
-
-/// Selections to simulate: enough for a standard error of a hit rate below a thousandth.
+/// Selections of a whole run: enough for a standard error of a hit rate below a thousandth.
 const SELECTIONS: usize = 1 << 19;
+
+/// Selections of one domain of many, whose intervals are wider.
+const SELECTIONS_OF_PART: usize = 1 << 16;
 
 /// Selections of one sequence, so that a very long one does not take longer than the run itself.
 const LONGEST: usize = 1 << 20;
 
-/// Calls `each` with uniform sequences of (E, k) by layer, and their numbers of tokens. The lengths
-/// follow those given: up to 16 of them, evenly spread over their order.
-fn each_uniform(
-    shapes: &[(usize, usize)],
-    lengths: &[usize],
-    mut each: impl FnMut(&[LayerData], usize),
-) {
-    const LENGTHS: usize = 16;
-    let per_token: usize = shapes.iter().map(|&(experts, top_k)| top_k.min(experts)).sum();
-    let mut lengths: Vec<usize> = lengths.iter().copied().filter(|&tokens| tokens > 0).collect();
-    if per_token == 0 || lengths.is_empty() {
-        return;
+impl<'a> UniformRuns<'a> {
+    /// Of layers with these (E, k), in sequences with so many tokens before those that count (a prompt that
+    /// fills a cache) and so many that count. Sequences in which none counts are left out.
+    pub fn new(shapes: &'a [(usize, usize)], lengths: &[(usize, usize)]) -> Self {
+        let counted = lengths.iter().copied().filter(|(_, counted)| *counted > 0);
+        let mut lengths: Vec<(usize, usize)> = counted.collect();
+        lengths.sort_unstable_by_key(|(before, counted)| (before + counted, *counted));
+        Self { shapes, lengths, selections: SELECTIONS }
     }
-    lengths.sort_unstable();
-    let count = lengths.len().min(LENGTHS);
-    let picked: Vec<usize> =
-        (0..count).map(|at| lengths[(2 * at + 1) * lengths.len() / (2 * count)]).collect();
-    let mut rng = Rng::new(0x6d6f_6573_636f_7065);
-    let mut decks: Vec<Vec<u16>> =
-        shapes.iter().map(|&(experts, _)| (0..experts as u16).collect()).collect();
-    let mut selections = 0;
-    while selections < SELECTIONS {
-        for &tokens in &picked {
-            let tokens = tokens.min((LONGEST / per_token).max(1));
-            let layers: Vec<LayerData> = std::iter::zip(shapes, &mut decks)
-                .map(|(&(experts, top_k), deck)| {
-                    let top_k = top_k.min(experts);
-                    let mut ids = Vec::with_capacity(tokens * top_k);
-                    for _ in 0..tokens {
-                        for place in 0..top_k {
-                            deck.swap(place, place + rng.below(experts - place));
-                        }
-                        ids.extend_from_slice(&deck[..top_k]);
-                    }
-                    LayerData::from_ids(0, experts, top_k, ids)
-                })
-                .collect();
-            each(&layers, tokens);
-            selections += tokens * per_token;
+
+    /// Fewer of them, where `part`: for one of several parts of a run.
+    pub fn of_part(self, part: bool) -> Self {
+        Self { selections: if part { SELECTIONS_OF_PART } else { SELECTIONS }, ..self }
+    }
+
+    /// Share of hits of [`Belady`] with a loaded cache of the first layer by size, `[E]`: knowing the future
+    /// helps even here.
+    pub fn belady(&self) -> Vec<f64> {
+        let mut hits = Hits::new(self.shapes.first().map_or(0, |(experts, _)| *experts), 1);
+        let mut belady = Belady::new();
+        self.each(|layers, before| {
+            let requests = LayerRequests::of(&layers[0], 0..tokens(layers));
+            belady.run(&Future::of(&requests), Start::Loaded, |at, depths| {
+                if at >= before {
+                    hits.add(depths);
+                }
+            });
+        });
+        shares(&hits)
+    }
+
+    /// Share of hits of [`Lru`] in one cache of all layers, by multiples of `step` experts, `[sizes]`.
+    ///
+    /// The layers take turns, so what was used last is what is not needed next: a small cache hits less
+    /// than its share of the experts even here.
+    pub fn shared_lru(&self, sizes: usize, step: usize) -> Vec<f64> {
+        let mut lru = Lru::new(self.experts());
+        let mut hits = Hits::new(sizes, step);
+        self.each(|layers, before| {
+            lru.run(&ModelRequests::of(layers, 0..tokens(layers)), |at, depths| {
+                if at >= before * layers.len() {
+                    hits.add(depths);
+                }
+            });
+        });
+        shares(&hits)
+    }
+
+    /// As [`UniformRuns::shared_lru`], of [`Lfu`].
+    pub fn shared_lfu(&self, sizes: usize, step: usize) -> Vec<f64> {
+        let mut lfu = Lfu::new(self.experts());
+        let mut hits = Hits::new(sizes, step);
+        self.each(|layers, before| {
+            lfu.run(&ModelRequests::of(layers, 0..tokens(layers)), |at, depths| {
+                if at >= before * layers.len() {
+                    hits.add(depths);
+                }
+            });
+        });
+        shares(&hits)
+    }
+
+    /// Share of hits of [`belady_hits`] with a loaded cache of all layers, over all tokens, by multiples of
+    /// `step` experts, `[sizes]`.
+    pub fn shared_belady(&self, sizes: usize, step: usize) -> Vec<f64> {
+        let keys: Vec<usize> = (1..=sizes).map(|size| size * step).collect();
+        let (mut hits, mut uses) = (vec![0u64; sizes], 0);
+        self.each(|layers, _| {
+            let future = Future::of(&ModelRequests::of(layers, 0..tokens(layers)));
+            uses += future.uses();
+            for (sum, hits) in hits.iter_mut().zip(belady_hits(&future, Start::Loaded, &keys)) {
+                *sum += hits;
+            }
+        });
+        hits.into_iter().map(|hits| hits as f64 / uses.max(1) as f64).collect()
+    }
+
+    fn experts(&self) -> usize {
+        self.shapes.iter().map(|(experts, _)| experts).sum()
+    }
+
+    /// Calls `each` with uniform sequences by layer and how many of their tokens do not count. The lengths
+    /// follow those given: up to 16 of them, evenly spread over their order.
+    fn each(&self, mut each: impl FnMut(&[LayerData], usize)) {
+        const LENGTHS: usize = 16;
+        let per_token: usize = self.shapes.iter().map(|&(experts, top_k)| top_k.min(experts)).sum();
+        if per_token == 0 || self.lengths.is_empty() {
+            return;
+        }
+        let limit = (LONGEST / per_token).max(1);
+        let limited = |&(before, counted): &(usize, usize)| {
+            // Where both do not fit, either is long enough to forget how it began.
+            let counted = counted.min(if before == 0 { limit } else { limit.div_ceil(2) });
+            (before.min(limit - counted), counted)
+        };
+        let lengths: Vec<(usize, usize)> = self.lengths.iter().map(limited).collect();
+        let total: usize = lengths.iter().map(|(before, counted)| before + counted).sum();
+        // As many of them as one round has room for.
+        let mean = (total * per_token / lengths.len()).max(1);
+        let count = (self.selections / mean).clamp(1, LENGTHS).min(lengths.len());
+        let mut rng = Rng::new(0x6d6f_6573_636f_7065);
+        let mut decks: Vec<Vec<u16>> =
+            self.shapes.iter().map(|&(experts, _)| (0..experts as u16).collect()).collect();
+        let mut selections = 0;
+        while selections < self.selections {
+            for at in 0..count {
+                let (before, counted) = lengths[(2 * at + 1) * lengths.len() / (2 * count)];
+                let tokens = before + counted;
+                let layers: Vec<LayerData> = std::iter::zip(self.shapes, &mut decks)
+                    .map(|(&shape, deck)| uniform_layer(shape, tokens, deck, &mut rng))
+                    .collect();
+                each(&layers, before);
+                selections += tokens * per_token;
+            }
         }
     }
+}
+
+/// One layer of a sequence; `deck` holds the experts in any order.
+fn uniform_layer(
+    (experts, top_k): (usize, usize),
+    tokens: usize,
+    deck: &mut [u16],
+    rng: &mut Rng,
+) -> LayerData {
+    let top_k = top_k.min(experts);
+    let mut ids = Vec::with_capacity(tokens * top_k);
+    for _ in 0..tokens {
+        for place in 0..top_k {
+            deck.swap(place, place + rng.below(experts - place));
+        }
+        ids.extend_from_slice(&deck[..top_k]);
+    }
+    LayerData::from_ids(0, experts, top_k, ids)
+}
+
+/// Tokens of layers that are as long as each other.
+fn tokens(layers: &[LayerData]) -> usize {
+    layers.iter().filter_map(|layer| layer.ids.len().checked_div(layer.top_k)).max().unwrap_or(0)
 }
 
 /// Hits of all lookups, by size.

@@ -28,14 +28,14 @@ pub struct Imbalance {
 /// mean, and the mean of so many within a few thousandths.
 const DRAWS: usize = 200;
 
-/// One layer on each number of GPUs.
+/// One layer in each plan.
 struct Layer {
     number: u16,
-    /// By number of GPUs.
+    /// By plan.
     placed: Vec<Option<Placed>>,
 }
 
-/// One layer on one number of GPUs.
+/// One layer in one plan.
 struct Placed {
     value: f64,
     resampled: Vec<f64>,
@@ -53,6 +53,25 @@ pub fn imbalances(
     gpus: &[usize],
     place: impl Fn(&[f64], usize) -> Option<Placement> + Sync,
 ) -> Vec<Imbalance> {
+    let plans: Vec<Plan<()>> = gpus.iter().map(|&gpus| Plan { kind: (), gpus }).collect();
+    let found = of_plans(study, &plans, |loads, plan| place(loads, plan.gpus));
+    found.into_iter().map(|(_, imbalance)| imbalance).collect()
+}
+
+/// A way to place experts, on a number of GPUs.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<K> {
+    pub(crate) kind: K,
+    pub(crate) gpus: usize,
+}
+
+/// As [`imbalances`], for plans of several kinds, which share the resampled loads. Each comes with the kind of
+/// its plan.
+pub(crate) fn of_plans<K: Copy + Sync>(
+    study: &Study<'_>,
+    plans: &[Plan<K>],
+    place: impl Fn(&[f64], &Plan<K>) -> Option<Placement> + Sync,
+) -> Vec<(K, Imbalance)> {
     let [chosen_on, measured_on] = study.halves();
     let resamples = study.overall().resamples.with_units(measured_on.units.len());
     let counted = study.counted();
@@ -67,7 +86,7 @@ pub fn imbalances(
     let mut distinct = shapes.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    let uniform = parallel::map(&distinct, |&shape| uniform(shape, gpus, &place));
+    let uniform = parallel::map(&distinct, |&shape| uniform(shape, plans, &place));
     let uniform: HashMap<Shape, Vec<Option<f64>>> = distinct.into_iter().zip(uniform).collect();
 
     let layers: Vec<_> = counted.into_iter().zip(shapes).collect();
@@ -77,7 +96,7 @@ pub fn imbalances(
         let measured = column_sums(&rows, layer.experts);
         let chances = uniform.get(shape);
         let placements: Vec<Option<Placement>> =
-            gpus.iter().map(|&gpus| place(&loads, gpus)).collect();
+            plans.iter().map(|plan| place(&loads, plan)).collect();
         let mut placed: Vec<Option<Placed>> = placements
             .iter()
             .enumerate()
@@ -99,18 +118,19 @@ pub fn imbalances(
         Layer { number: layer.layer, placed }
     });
     let mut found = Vec::new();
-    let mut means: Vec<Vec<&Placed>> = vec![Vec::new(); gpus.len()];
+    let mut means: Vec<Vec<&Placed>> = vec![Vec::new(); plans.len()];
     for layer in &layers {
-        for ((&gpus, mean), placed) in gpus.iter().zip(&mut means).zip(&layer.placed) {
+        for ((plan, mean), placed) in plans.iter().zip(&mut means).zip(&layer.placed) {
             if let Some(placed) = placed {
-                found.push(imbalance(&resamples, Some(layer.number), gpus, &[placed]));
+                let of_layer = imbalance(&resamples, Some(layer.number), plan.gpus, &[placed]);
+                found.push((plan.kind, of_layer));
                 mean.push(placed);
             }
         }
     }
-    for (&gpus, placed) in gpus.iter().zip(&means) {
+    for (plan, placed) in plans.iter().zip(&means) {
         if !placed.is_empty() {
-            found.push(imbalance(&resamples, None, gpus, placed));
+            found.push((plan.kind, imbalance(&resamples, None, plan.gpus, placed)));
         }
     }
     found
@@ -138,23 +158,22 @@ fn imbalance(
     }
 }
 
-/// The mean imbalance of uniform runs, placed by one draw of counts and measured on another, by number
-/// of GPUs.
-fn uniform(
+/// The mean imbalance of uniform runs, placed by one draw of counts and measured on another, by plan.
+fn uniform<K>(
     (experts, top_k, chosen, measured): Shape,
-    gpus: &[usize],
-    place: impl Fn(&[f64], usize) -> Option<Placement>,
+    plans: &[Plan<K>],
+    place: impl Fn(&[f64], &Plan<K>) -> Option<Placement>,
 ) -> Vec<Option<f64>> {
-    let mut sums = vec![Some(0.0); gpus.len()];
+    let mut sums = vec![Some(0.0); plans.len()];
     let Some(mut uniform) = UniformCounts::new(experts, top_k) else {
-        return vec![None; gpus.len()];
+        return vec![None; plans.len()];
     };
     let (mut loads, mut drawn) = (vec![0.0; experts], vec![0.0; experts]);
     for _ in 0..DRAWS {
         uniform.draw(chosen, &mut loads);
         uniform.draw(measured, &mut drawn);
-        for (sum, &gpus) in sums.iter_mut().zip(gpus) {
-            *sum = sum.and_then(|sum| Some(sum + place(&loads, gpus)?.imbalance(&drawn)?));
+        for (sum, plan) in sums.iter_mut().zip(plans) {
+            *sum = sum.and_then(|sum| Some(sum + place(&loads, plan)?.imbalance(&drawn)?));
         }
     }
     sums.into_iter().map(|sum| sum.map(|sum| sum / DRAWS as f64)).collect()

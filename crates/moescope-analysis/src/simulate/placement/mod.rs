@@ -20,6 +20,7 @@ mod held_out;
 mod packing;
 
 pub use held_out::{Imbalance, imbalances};
+pub(crate) use held_out::{Plan, of_plans};
 
 use packing::{pack, replicate};
 
