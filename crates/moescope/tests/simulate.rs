@@ -36,6 +36,8 @@ fn answers_for_a_small_gpu() {
         "LRU, warmed by the prompt",
         "bound",
         "break-even",
+        "a cache beats running the experts on the host",
+        "next-layer prefetch, experts brought per layer",
         "tokens/s take a hit rate",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -48,8 +50,15 @@ fn answers_for_a_small_gpu() {
     let fitting = predicted["experts_that_fit"].as_u64().unwrap();
     assert!((1..192).contains(&fitting), "{fitting}");
     let caches = document["caches"].as_array().unwrap();
-    // Every size of five policies, and of three of a shared cache and 16 sizes of its bound.
-    assert_eq!(caches.len(), 5 * 32 + 3 * 32 + 16);
+    // Every size of five policies, in the layers' own caches and in a shared one.
+    assert_eq!(caches.len(), 5 * 32 + 5 * 32);
+    // The link is slower than the host's memory, but not all experts miss.
+    let host = of(&predicted["hit_rate_to_beat_host"]);
+    assert!(0.0 < host && host < 1.0, "{host}");
+    let prefetch = document["prefetch"].as_array().unwrap();
+    assert_eq!(prefetch.len(), 32);
+    assert_eq!(of(&prefetch[31]["hit_rate"]), 1.0);
+    assert_eq!(of(&prefetch[31]["wasted"]), 1.0 - 4.0 / 32.0);
     let bound = |experts: &Value, shared: bool| {
         let name = if shared { "hit_rate_global_belady" } else { "hit_rate_belady" };
         let found =
@@ -72,6 +81,10 @@ fn answers_for_a_small_gpu() {
     }
     let csv = simulate(&[&options[..], &["--format", "csv"]].concat());
     assert_eq!(csv.lines().count(), 1 + caches.len());
+    let file = dir.path().join("caches.csv");
+    let path = file.to_str().unwrap();
+    assert_eq!(simulate(&[&options[..], &["--format", "csv", "-o", path]].concat()), "");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), csv);
     // A GPU that holds it all, and one that holds nothing.
     assert!(simulate(&[]).contains("the whole model fits"));
     assert!(simulate(&["--vram", "1MB"]).contains("not even the dense part fits"));

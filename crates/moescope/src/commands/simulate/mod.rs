@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use moescope_analysis::simulate::{
-    CacheCurve, cache_curves,
+    CacheCurve, PrefetchPoint, cache_curves,
     placement::{Cluster, Imbalance, Placement, imbalances},
+    prefetch_points,
     speed::{Machine, ModelBytes, Speed},
 };
 use moescope_analysis::{MetricRow, Options, RunData, Study};
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What a run's routing would mean on another machine: expert caches in a GPU's memory, predicted speed,
-/// placement over several GPUs.
+/// next-layer prefetch, placement over several GPUs.
 #[derive(Args)]
 pub(crate) struct Simulate {
     /// Run directory.
@@ -69,6 +70,9 @@ pub(crate) struct Simulate {
     /// How results are printed; json and csv hold every cache size.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// File to write; - is stdout.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
 }
 
 /// Everything that was simulated.
@@ -77,6 +81,7 @@ struct Answer<'a> {
     /// Which tokens the hit rates are over; `None` is all.
     phase: Option<Phase>,
     curves: Vec<CacheCurve>,
+    prefetches: Vec<PrefetchPoint>,
     /// `None` where the run does not say how large its model is.
     speed: Option<(ModelBytes, Machine, Speed)>,
     target: Option<f64>,
@@ -117,8 +122,17 @@ impl Simulate {
         let (phase, curves) = cache_curves(&study);
         let machine = self.machine();
         let speed = model.map(|model| (model, machine, Speed::new(model, machine)));
-        let answer = Answer { study: &study, phase, curves, speed, target: self.target, placement };
-        ui::print(&match self.format {
+        let prefetches = prefetch_points(&study);
+        let answer = Answer {
+            study: &study,
+            phase,
+            curves,
+            prefetches,
+            speed,
+            target: self.target,
+            placement,
+        };
+        let result = match self.format {
             Format::Text => text::text(&answer),
             Format::Json => serde_json::to_string_pretty(&answer.document())? + "\n",
             Format::Csv => {
@@ -126,7 +140,8 @@ impl Simulate {
                 let rows = answer.rows();
                 ui::csv(&HEADER, &rows.iter().map(|row| row.cells(&labels)).collect::<Vec<_>>())
             }
-        })
+        };
+        ui::deliver(result.as_bytes(), &self.output)
     }
 
     fn machine(&self) -> Machine {
@@ -315,6 +330,7 @@ impl Answer<'_> {
                 "predicted_without_hits": speed.tokens_per_second(0.0),
                 "predicted_experts_on_host": speed.on_host(),
                 "break_even_hit_rate": speed.break_even(),
+                "hit_rate_to_beat_host": speed.hit_rate_to_beat_host(),
                 "target_tokens_per_second": self.target,
                 "hit_rate_for_target": self.target.and_then(|target| speed.hit_rate_for(target)),
             })
@@ -338,12 +354,23 @@ impl Answer<'_> {
                 "after": placed.after.iter().map(imbalance).collect::<Vec<_>>(),
             })
         });
+        let prefetch = |point: &PrefetchPoint| {
+            json!({
+                "experts_brought": point.brought,
+                "hit_rate": point.hit_rate.value,
+                "low": point.hit_rate.interval.map(|(low, _)| low),
+                "high": point.hit_rate.interval.map(|(_, high)| high),
+                "chance": point.hit_rate.chance,
+                "wasted": point.wasted.value,
+            })
+        };
         json!({
             "run": self.study.data.name,
             "labels": self.labels(),
             "tokens": self.phase.map_or("all", Phase::as_str),
             "predicted": speed,
             "caches": self.rows().iter().map(Row::object).collect::<Vec<_>>(),
+            "prefetch": self.prefetches.iter().map(prefetch).collect::<Vec<_>>(),
             "placement": placement,
         })
     }

@@ -3,7 +3,7 @@
 use moescope_report::sanitize;
 use moescope_trace::Phase;
 
-use super::{Answer, Imbalance, Placed};
+use super::{Answer, Imbalance, Placed, PrefetchPoint};
 use crate::ui;
 
 /// Policies in the order of the table: metric of the layers' own caches, of a shared one, and words.
@@ -11,7 +11,7 @@ const POLICIES: [(&str, &str, &str); 5] = [
     ("hit_rate_static", "hit_rate_global_static", "static: hot experts of other prompts"),
     ("hit_rate_lfu", "hit_rate_global_lfu", "LFU"),
     ("hit_rate_lru", "hit_rate_global_lru", "LRU"),
-    ("hit_rate_lru_warm", "", "LRU, warmed by the prompt"),
+    ("hit_rate_lru_warm", "hit_rate_global_lru_warm", "LRU, warmed by the prompt"),
     ("hit_rate_belady", "hit_rate_global_belady", "bound (knows the future)"),
 ];
 
@@ -25,6 +25,10 @@ pub(super) fn text(answer: &Answer<'_>) -> String {
     if answer.speed.is_some() {
         out.push('\n');
         out.push_str(&speed(answer));
+    }
+    if !answer.prefetches.is_empty() {
+        out.push('\n');
+        out.push_str(&prefetch(answer));
     }
     if let Some(placed) = &answer.placement {
         out.push('\n');
@@ -120,6 +124,19 @@ fn speed(answer: &Answer<'_>) -> String {
          link\n",
         percent(speed.break_even())
     ));
+    if let Some(host) = speed.on_host() {
+        out.push_str(&match speed.hit_rate_to_beat_host() {
+            Some(hit_rate) => format!(
+                "a cache beats running the experts on the host ({} tokens/s) from a hit rate of {}\n",
+                tokens(host),
+                percent(hit_rate)
+            ),
+            None => format!(
+                "no cache beats running the experts on the host ({} tokens/s): the GPU's memory is slower\n",
+                tokens(host)
+            ),
+        });
+    }
     if let Some(target) = answer.target {
         out.push_str(&match speed.hit_rate_for(target) {
             Some(hit_rate) => {
@@ -176,6 +193,28 @@ fn policies(answer: &Answer<'_>, fitting: usize) -> String {
     plain("all in the GPU's memory", percent(1.0), speed.tokens_per_second(1.0));
     ui::table(&["cache policy", "per layer: hits", "tokens/s", "shared: hits", "tokens/s"], &rows)
         + "\n"
+}
+
+/// What a prefetch of k, 2k, 4k, ... experts brings.
+fn prefetch(answer: &Answer<'_>) -> String {
+    let top_k = answer.study.data.layers.iter().map(|layer| layer.top_k).max().unwrap_or(1).max(1);
+    let sizes = std::iter::successors(Some(top_k as u32), |size| size.checked_mul(2));
+    let shown: Vec<&PrefetchPoint> = sizes
+        .map_while(|size| answer.prefetches.iter().find(|point| point.brought == size))
+        .collect();
+    let brought: Vec<String> = shown.iter().map(|point| point.brought.to_string()).collect();
+    let mut header = vec!["next-layer prefetch, experts brought per layer:"];
+    header.extend(brought.iter().map(String::as_str));
+    let row = |words: &str, of: fn(&PrefetchPoint) -> Option<f64>| {
+        let cells = shown.iter().map(|point| of(point).map_or_else(|| "-".to_owned(), percent));
+        std::iter::once(words.to_owned()).chain(cells).collect::<Vec<String>>()
+    };
+    let rows = [
+        row("needed experts that are there", |point| Some(point.hit_rate.value)),
+        row("by chance", |point| point.hit_rate.chance),
+        row("brought for nothing", |point| Some(point.wasted.value)),
+    ];
+    ui::table(&header, &rows)
 }
 
 fn placement(placed: &Placed) -> String {
