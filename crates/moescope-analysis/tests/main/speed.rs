@@ -55,8 +55,8 @@ fn millions_of_decisions() {
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let decisions = made.decisions() as f64;
     println!("{said}{seconds:.1} s, {:.1} million decisions/s", decisions / seconds / 1e6);
-    // The tests beside it take part of the machine.
-    let allowed = 4.0 * SECONDS * decisions;
+    // Other work takes part of a shared machine: what is held tightly is the processor time, below.
+    let allowed = 10.0 * SECONDS * decisions;
     assert!(seconds < allowed, "{seconds:.1} s of {allowed:.1} s");
     let Some(found) = said.lines().find_map(|line| line.strip_prefix("process: ")) else {
         let known = if cfg!(target_os = "linux") { "/proc says" } else { "only Linux says" };
@@ -81,7 +81,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 const BYTES: f64 = 13.0;
 
 /// Bytes that may be held whatever the run is: two row groups as they are read, and per-group tables.
-const FIXED: f64 = 160.0 * MIB;
+const FIXED: f64 = 190.0 * MIB;
 
 /// Reads and analyses a run; says processor time, peak of memory and memory at the start.
 fn analyse(run: &Path) {
