@@ -26,7 +26,7 @@ fn flex() -> Bench {
 
 /// An adapter of any kind: on machines without a GPU a software one.
 fn wgpu() -> Bench {
-    Bench { device: Device::wgpu(DeviceKind::DefaultDevice), tolerance: 2e-3, weights: 1e-3 }
+    Bench { device: Device::wgpu(DeviceKind::DefaultDevice), tolerance: 2e-3, weights: 1e-5 }
 }
 
 fn family(folder: &str, bench: &Bench, moe_impl: MoeImpl) {
