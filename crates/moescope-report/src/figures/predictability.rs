@@ -81,7 +81,6 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let top = legend(canvas, 0.0, &keys) + 10.0;
     let names: Vec<String> =
         domains.iter().map(|domain| fit(&domain.name, SMALL, canvas.width * 0.35)).collect();
-    let left = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max) + 10.0;
     let values = || domains.iter().flat_map(|domain| &domain.values).flatten();
     let ends = || {
         values().flat_map(|(value, range)| {
@@ -91,7 +90,11 @@ fn draw(canvas: &Canvas<'_>, data: &Data<'_>) -> f64 {
     let (low, high) =
         (ends().fold(f64::INFINITY, f64::min), ends().fold(f64::NEG_INFINITY, f64::max));
     let axis = Axis::linear("mean log-probability, nats per token", low, high, 6);
-    let right = canvas.width - 14.0;
+    // Names stand left of the axis, and half of a tick's label beyond either end of it.
+    let beyond = axis.ticks.iter().map(|(_, label)| text_width(label, SMALL) / 2.0);
+    let beyond = beyond.fold(10.0, f64::max) + 2.0;
+    let names_end = names.iter().map(|name| text_width(name, SMALL)).fold(0.0, f64::max) + 10.0;
+    let (left, right) = (names_end.max(beyond), canvas.width - beyond);
     let x = axis.scale(left, right);
     let bottom = top + domains.len() as f64 * ROW;
     for (value, label) in &axis.ticks {

@@ -28,7 +28,7 @@ pub(super) fn text(
             ));
             if *left_out > 0 {
                 out.push_str(&format!(
-                    "; {} of the base come after a difference or are in the base only",
+                    "; {} of the base come after a difference or have no partner",
                     ui::count(*left_out as u64)
                 ));
             }
