@@ -243,6 +243,7 @@ mod tests {
             query_heads: 1,
             attended_dim: 1,
             source: None,
+            latent: None,
         };
         for mask in 0u32..1 << 10 {
             let mut ring = Ring::new(&kv, 1, 1, 100, &Device::flex());

@@ -123,6 +123,43 @@ pub struct KvSpec {
     pub attended_dim: usize,
     /// The earlier layer whose keys and values it attends to, where it keeps none.
     pub source: Option<u16>,
+    /// Sizes of latent attention, where keys and values are made of latents.
+    pub latent: Option<LatentSpec>,
+}
+
+/// Sizes of latent attention, which decide how a pass is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatentSpec {
+    /// Rank of the latents of keys and values, R.
+    pub rank: usize,
+    /// Size of the part of a key that does not turn, D.
+    pub nope_dim: usize,
+    /// Size of the part that does, P; all heads share it.
+    pub rope_dim: usize,
+    /// Size of a value, Dv.
+    pub value_dim: usize,
+}
+
+/// New tokens below which latents are never expanded: laying the projections out for it takes longer.
+const FEW: u64 = 32;
+
+impl LatentSpec {
+    /// Whether a pass over `new` tokens that sees `keys` of them and those before takes fewer multiplications
+    /// with keys and values expanded than with queries taken to the latents' space, and no more memory.
+    pub fn expands(&self, new: usize, keys: usize) -> bool {
+        let size = |n: usize| n as u64;
+        let (new, keys, rank, nope) = (size(new), size(keys), size(self.rank), size(self.nope_dim));
+        let (rope, value) = (size(self.rope_dim), size(self.value_dim));
+        // Products of queries and keys, of a head.
+        let pairs = new * (2 * keys - new + 1) / 2;
+        let projecting = |tokens: u64| tokens * rank * (nope + value);
+        let fewer = projecting(keys) + pairs * (nope + rope + value)
+            < projecting(new) + pairs * (2 * rank + rope);
+        // Columns of a head: queries in two parts and whole, keys and values as products and as heads; against
+        // queries and what they attend to, twice.
+        let made = 3 * new * (nope + rope) + keys * (3 * nope + rope + 2 * value);
+        new >= FEW && fewer && made <= 2 * new * (2 * rank + rope)
+    }
 }
 
 impl KvSpec {
@@ -238,5 +275,32 @@ impl ModelSpec {
     /// The experts of a layer, if it has any.
     pub fn moe_of(&self, layer: Option<u16>) -> Option<&MoeLayerSpec> {
         self.moe.iter().find(|moe| Some(moe.layer) == layer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_passes_of_deepseek_v3_expand() {
+        let shape = LatentSpec { rank: 512, nope_dim: 128, rope_dim: 64, value_dim: 128 };
+        for (new, keys, expands) in [
+            (1, 1, false),
+            (31, 31, false),
+            (32, 32, true),
+            (4096, 4096, true),
+            (512, 1024, true),
+            // What is cached would be expanded for few.
+            (1, 4096, false),
+            (64, 4096, false),
+            // It would take more memory than all there is.
+            (512, 100_000, false),
+        ] {
+            assert_eq!(shape.expands(new, keys), expands, "{new} of {keys}");
+        }
+        // As in the smallest fixtures: latents that are hardly smaller.
+        let shape = LatentSpec { rank: 16, nope_dim: 16, rope_dim: 8, value_dim: 16 };
+        assert!(!shape.expands(200, 200));
     }
 }

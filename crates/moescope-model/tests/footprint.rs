@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use moescope_model::{
     Checkpoint, DType, KvCache, LoadOptions, ModelSpec, MoeImpl, Part, catalog, describe,
     footprint::{
-        Distinct, PassShape, Stored, flops_per_token, kv_bytes, kv_bytes_per_token, stored,
+        Distinct, PassShape, Stored, flops, flops_per_token, kv_bytes, kv_bytes_per_token, stored,
         traffic, weights,
     },
     load,
@@ -145,4 +145,22 @@ fn products_are_twice_the_active_parameters() {
     // 32 heads of 128, keys and values, one key.
     assert_eq!(flops.attention, 48.0 * 2.0 * 32.0 * 256.0);
     assert_eq!(flops_per_token(&spec, 99).attention, 100.0 * flops.attention);
+}
+
+/// A long prompt of DeepSeek-V3 attends over expanded keys: 3.4 times fewer operations per pair of tokens than
+/// in the latents' space, where a single token attends.
+#[test]
+fn latents_are_expanded_or_not() {
+    let spec = of_catalog("deepseek-v3");
+    let per_pair = |pass: PassShape, pairs: f64| {
+        flops(&spec, pass).attention / (pairs * pass.batch as f64 * 61.0 * 128.0)
+    };
+    assert_eq!(per_pair(PassShape::decode(2, 4095), 4096.0), 2.0 * (512.0 + 64.0 + 512.0));
+    let expanded = 2.0 * (128.0 + 64.0 + 128.0);
+    assert_eq!(per_pair(PassShape::prefill(1, 512), 512.0 * 513.0 / 2.0), expanded);
+    // Latents of the 256 tokens before are expanded again, for each head.
+    let pass = PassShape { batch: 1, new: 512, context: 256 };
+    let pairs = 512.0 * 256.0 + 512.0 * 513.0 / 2.0;
+    let again = 2.0 * 256.0 * 512.0 * 256.0;
+    assert!((per_pair(pass, 1.0) - (expanded * pairs + again)).abs() < 1.0);
 }

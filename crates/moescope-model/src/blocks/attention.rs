@@ -126,6 +126,7 @@ impl MixShape for AttentionShape {
             query_heads: self.heads,
             attended_dim: self.head_dim,
             source: None,
+            latent: None,
         }
     }
 

@@ -24,14 +24,11 @@ use crate::{
         norm::RmsNorm,
         pieces::Pieces,
     },
-    spec::{KvSpec, Part},
+    spec::{KvSpec, LatentSpec, Part},
 };
 
 /// Epsilon of the norms within: the reference's default, whatever the config says for others.
 const EPS: f32 = 1e-6;
-
-/// New tokens below which latents are never expanded: laying the projections out for it takes longer.
-const FEW: u64 = 32;
 
 /// What a config says about latent attention.
 #[derive(Clone, Copy, Debug)]
@@ -61,21 +58,13 @@ impl LatentShape {
         self.nope_dim + self.rope_dim
     }
 
-    /// Whether a pass over `new` tokens that sees `keys` of them and those before takes fewer multiplications
-    /// expanded than absorbed, and no more memory.
-    fn expands(&self, new: usize, keys: usize) -> bool {
-        let size = |n: usize| n as u64;
-        let (new, keys, rank, nope) = (size(new), size(keys), size(self.rank), size(self.nope_dim));
-        let (rope, value) = (size(self.rope_dim), size(self.value_dim));
-        // Products of queries and keys, of a head.
-        let pairs = new * (2 * keys - new + 1) / 2;
-        let projecting = |tokens: u64| tokens * rank * (nope + value);
-        let fewer = projecting(keys) + pairs * (nope + rope + value)
-            < projecting(new) + pairs * (2 * rank + rope);
-        // Columns of a head: queries in two parts and whole, keys and values as products and as heads; against
-        // queries and what they attend to, twice.
-        let made = 3 * new * (nope + rope) + keys * (3 * nope + rope + 2 * value);
-        new >= FEW && fewer && made <= 2 * new * (2 * rank + rope)
+    fn sizes(&self) -> LatentSpec {
+        LatentSpec {
+            rank: self.rank,
+            nope_dim: self.nope_dim,
+            rope_dim: self.rope_dim,
+            value_dim: self.value_dim,
+        }
     }
 
     fn projection(
@@ -105,6 +94,7 @@ impl MixShape for LatentShape {
             query_heads: self.heads,
             attended_dim: self.rank,
             source: None,
+            latent: Some(self.sizes()),
         }
     }
 
@@ -226,7 +216,7 @@ impl Mix for LatentAttention {
             None => x,
             Some((project, norm)) => norm.forward(project.forward(x)),
         };
-        let attended = match self.shape.expands(seq, span.len) {
+        let attended = match self.shape.sizes().expands(seq, span.len) {
             true => self.expanded(x, latents, &span, pass),
             false => self.absorbed(x, latents, &span, pass),
         };
@@ -291,42 +281,5 @@ impl LatentAttention {
             turned.split(&rotated, 0..heads * rope_dim, dims(rope_dim)),
         ];
         Tensor::cat(both, 3)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_passes_of_deepseek_v3_expand() {
-        let shape = LatentShape {
-            hidden: 7168,
-            heads: 128,
-            q_rank: Some(1536),
-            rank: 512,
-            nope_dim: 128,
-            rope_dim: 64,
-            value_dim: 128,
-            bias: false,
-            scale: 1.0,
-        };
-        for (new, keys, expands) in [
-            (1, 1, false),
-            (31, 31, false),
-            (32, 32, true),
-            (4096, 4096, true),
-            (512, 1024, true),
-            // What is cached would be expanded for few.
-            (1, 4096, false),
-            (64, 4096, false),
-            // It would take more memory than all there is.
-            (512, 100_000, false),
-        ] {
-            assert_eq!(shape.expands(new, keys), expands, "{new} of {keys}");
-        }
-        // As in the smallest fixtures: latents that are hardly smaller.
-        let shape = LatentShape { rank: 16, nope_dim: 16, rope_dim: 8, value_dim: 16, ..shape };
-        assert!(!shape.expands(200, 200));
     }
 }

@@ -1,7 +1,7 @@
 //! Floating-point operations of a pass.
 
 use super::PassShape;
-use crate::spec::{ModelSpec, Part, Role, TensorSpec};
+use crate::spec::{KvSpec, LatentSpec, ModelSpec, Part, Role, TensorSpec};
 
 /// Floating-point operations; a multiplication and an addition are two.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,7 +10,8 @@ pub struct Flops {
     /// routers, attention projections, dense blocks) per token, and 2 x those of the output head for every
     /// row of logits.
     pub products: f64,
-    /// Scores and weighted values: 2 x query heads x (D + Dv) per query and key it sees.
+    /// Scores and weighted values: 2 x query heads x (D + Dv) per query and key it sees; and where latents of
+    /// earlier tokens are expanded again, that.
     pub attention: f64,
 }
 
@@ -29,20 +30,33 @@ pub fn flops_per_token(spec: &ModelSpec, context: usize) -> Flops {
 
 /// Operations of a pass that gives logits for the last token of each sequence.
 ///
-/// In latent attention, queries attend in the space of the latents. Lookups, norms and activations
-/// are not counted.
+/// In latent attention a pass attends in the space of the latents or over expanded keys and values, as
+/// [`crate::spec::LatentSpec::expands`] decides. Lookups, norms and activations are not counted.
 pub fn flops(spec: &ModelSpec, pass: PassShape) -> Flops {
     let tokens = pass.tokens() as f64;
     let products: f64 = spec.tensors.iter().map(|t| per_token(spec, t)).sum::<f64>() * tokens;
     let head: u64 =
         spec.tensors.iter().filter(|t| is_head(spec, t)).map(TensorSpec::parameters).sum();
-    let seen = |window: Option<usize>| keys_seen(pass, window) * pass.batch as f64;
-    let attention = spec.kv.iter().map(|kv| {
-        2.0 * (kv.query_heads * (kv.head_dim + kv.attended_dim)) as f64 * seen(kv.window)
-    });
+    let attention = spec.kv.iter().map(|kv| attended(kv, pass) * pass.batch as f64);
     Flops {
         products: 2.0 * (products + head as f64 * pass.batch as f64),
         attention: attention.sum(),
+    }
+}
+
+/// Operations of the attention of a layer, for one sequence.
+fn attended(kv: &KvSpec, pass: PassShape) -> f64 {
+    let heads = kv.query_heads as f64;
+    let seen = keys_seen(pass, kv.window);
+    match kv.latent {
+        Some(latent) if latent.expands(pass.new, pass.context + pass.new) => {
+            let LatentSpec { rank, nope_dim, rope_dim, value_dim } = latent;
+            let over_keys = (nope_dim + rope_dim + value_dim) as f64 * seen;
+            // Those of the new tokens are products with weights like any other.
+            let again = (pass.context * rank * (nope_dim + value_dim)) as f64;
+            2.0 * heads * (over_keys + again)
+        }
+        _ => 2.0 * heads * (kv.head_dim + kv.attended_dim) as f64 * seen,
     }
 }
 

@@ -203,6 +203,7 @@ impl Config {
                         KvSource::Own => None,
                         KvSource::Layer(source) => Some(source as u16),
                     },
+                    latent: None,
                 })
                 .collect(),
             tensors: self.tensors(),
