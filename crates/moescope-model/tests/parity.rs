@@ -307,5 +307,6 @@ fn bundled_model_on_wgpu() {
 /// The one type narrower than f32 that GPUs multiply everywhere.
 #[test]
 fn bundled_model_in_f16_on_wgpu() {
-    bundled(&wgpu(), DType::F16, 1e-2);
+    let bench = Bench { weights: 1e-3, ..wgpu() };
+    bundled(&bench, DType::F16, 1e-2);
 }
