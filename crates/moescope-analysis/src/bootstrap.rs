@@ -155,9 +155,11 @@ impl Resamples {
         let high = *values.select_nth_unstable_by(high_rank as usize, f64::total_cmp).1;
         let widening = widening(self.units);
         let clamp = |value: f64| value.max(bounds.0).min(bounds.1);
+        // Where nearly all resamples agree and a few lie far off, their mean is beyond both quantiles: an
+        // interval holds its estimate all the same.
         Some((
-            clamp(estimate + widening * (low - mean)),
-            clamp(estimate + widening * (high - mean)),
+            clamp(estimate + widening * (low - mean).min(0.0)),
+            clamp(estimate + widening * (high - mean).max(0.0)),
         ))
     }
 }

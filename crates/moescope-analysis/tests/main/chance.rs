@@ -64,6 +64,18 @@ fn resamples_draw_as_many_units() {
     assert!(Resamples::new(0, 200, 1).is_empty());
 }
 
+/// Nearly all resamples agree and one lies far off: their mean is beyond both quantiles.
+#[test]
+fn an_interval_holds_its_estimate() {
+    let resamples = Resamples::new(6, 50, 1);
+    for far in [-9.0, 9.0] {
+        let mut values = vec![1.0; 49];
+        values.push(far);
+        let (low, high) = resamples.interval(1.0, &mut values, (f64::MIN, f64::MAX)).unwrap();
+        assert!(low <= 1.0 && 1.0 <= high, "{far}: {low} to {high}");
+    }
+}
+
 #[test]
 fn interval_by_hand() {
     // 0..=100: mean 50, 2.5 % and 97.5 % quantiles 2 and 98. Five units: t(4) = 2.776.
