@@ -10,7 +10,7 @@ use super::{
 };
 use crate::ops::router::{Groups, RULED_OUT, TINY};
 
-/// Most experts the kernel keeps scores of: three numbers each, of 16 KiB that every device shares
+/// Most experts the kernel keeps scores of: two numbers each, of 16 KiB that every device shares
 /// within a cube, beside what sums and maxima take.
 const MOST_EXPERTS: usize = 1024;
 
